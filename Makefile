@@ -1,0 +1,65 @@
+# orchx: everything that is typed more than once. Needs make and Python 3.11 or newer; the first
+# target makes its own .venv, which is remade only when pyproject.toml or constraints.txt change.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Ray starts a process per worker: without cached bytecode each of them compiles Ray anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.orchx-ready
+CODE := $(wildcard orchx tests benchmarks tools)
+CHECKS := check-format check-lint check-types check-imports check-sizes check-hosts
+
+.PHONY: help demo up test check bench clean $(CHECKS)
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## start orchx, run the example requests through it, show what happened
+	@$(BIN)/orchx demo
+
+up: $(READY) ## start orchx on this machine and stay until Ctrl-C
+	@$(BIN)/orchx up
+
+test: $(READY) ## run every test: unit, contract, property; simulation; integration, e2e
+	@$(BIN)/python tools/run_tests.py
+
+check: $(READY) ## format, lint, types, import layers, sizes: all run, all failures reported
+	@$(MAKE) --no-print-directory --keep-going -j 2 \
+		$(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(CHECKS) \
+		&& echo "make check: passed" || { echo "make check: FAILED, see above"; exit 1; }
+
+bench: $(READY) ## measure the engine on this machine
+	@tools/system_packages.sh wrk || echo "bench: what needs wrk is left out"
+	@$(BIN)/python -m benchmarks.engine
+
+clean: ## remove caches and build output (rm -r .venv to start anew)
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -path ./$(VENV) -prune -o -path ./.git -prune -o -name __pycache__ -type d -print0 \
+		| xargs -0 -r rm -rf
+	@echo "clean: caches and build output are gone"
+
+check-format: $(READY)
+	@$(BIN)/ruff format --check --quiet .
+
+check-lint: $(READY)
+	@$(BIN)/ruff check --quiet .
+
+check-types: $(READY)
+	@$(BIN)/mypy --strict --no-error-summary $(CODE)
+
+check-imports: $(READY)
+	@out=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$out"; exit 1; }
+
+check-sizes: $(READY)
+	@$(BIN)/python tools/check_sizes.py
+
+check-hosts: $(READY)
+	@$(BIN)/python tools/check_hosts.py
+
+$(READY): pyproject.toml constraints.txt
+	@tools/make_venv.sh $(VENV)
+	@touch $@

@@ -1,0 +1,1 @@
+"""The ports made with one technology per file: SQLite, Kafka, Redis, MongoDB."""

@@ -1,0 +1,207 @@
+"""The current state of every workflow in one SQLite file, as a projection of the log.
+
+A power cut may cost the latest commits (synchronous=NORMAL); the offset goes back with
+them, and the projector does the rest again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from orchx.adapters.sqlite_connection import Row, RowInsert
+from orchx.adapters.sqlite_session import SqliteSession
+from orchx.errors import InvalidRequest
+from orchx.ports.state_store import Filter, Page, WorkflowSummary
+
+PAGE_MAX: Final = 1_000
+
+SCHEMA: Final = (
+    """CREATE TABLE workflows (
+        workflow_id TEXT PRIMARY KEY,
+        status TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        type TEXT,
+        created_at_ms INTEGER NOT NULL,
+        data TEXT NOT NULL
+    )""",
+    "CREATE INDEX newest ON workflows (created_at_ms DESC, workflow_id DESC)",
+    "CREATE INDEX newest_of_status ON workflows (status, created_at_ms DESC, workflow_id DESC)",
+    """CREATE INDEX unfinished ON workflows (workflow_id)
+        WHERE status NOT IN ('cancelled', 'completed', 'faulted')""",
+    "CREATE TABLE projection (id INTEGER PRIMARY KEY CHECK (id = 1), offset INTEGER NOT NULL)",
+    "INSERT INTO projection VALUES (1, 0)",
+)
+_COLUMNS: Final = (
+    "workflow_id",
+    "status",
+    "namespace",
+    "name",
+    "tenant",
+    "type",
+    "created_at_ms",
+    "data",
+)
+_UPSERT: Final = RowInsert(
+    "workflows",
+    _COLUMNS,
+    "ON CONFLICT (workflow_id) DO UPDATE SET "
+    + ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:]),
+)
+
+# Texts of whole lists, as in the event log.
+_AS_LIST: Final = "SELECT '[' || coalesce(group_concat(data, ','), '') || ']' FROM "
+_OF_IDS: Final = "workflows WHERE workflow_id IN (SELECT value FROM json_each(?))"
+_LOAD: Final = _AS_LIST + _OF_IDS
+_UNFINISHED: Final = """
+    SELECT '[' || coalesce(group_concat(data, ','), '') || ']' FROM (
+        SELECT data FROM workflows INDEXED BY unfinished
+        WHERE status NOT IN ('cancelled', 'completed', 'faulted') AND workflow_id > ?
+        ORDER BY workflow_id LIMIT ?)"""
+_CONDITIONS: Final = {
+    "namespace": "namespace = ?",
+    "name": "name = ?",
+    "tenant": "tenant = ?",
+    "type": "type = ?",
+    "created_after_ms": "created_at_ms > ?",
+    "created_before_ms": "created_at_ms < ?",
+}
+_LABEL: Final = (
+    "EXISTS (SELECT 1 FROM json_each(data, '$.labels') AS label"
+    " WHERE label.key = ? AND label.value = ?)"
+)
+
+_encoder: Final = msgspec.json.Encoder()
+_summaries: Final = msgspec.json.Decoder(list[WorkflowSummary])
+_cursor: Final = msgspec.json.Decoder(tuple[int, str])
+
+
+class SqliteStateStore:
+    """A `StateStore`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store at `path`, making it if need be.
+
+        Raises:
+            StorageFull, DriverError: the file cannot be opened or is not a state store.
+        """
+        self._writer = SqliteSession(path, SCHEMA, "NORMAL")
+        self._reader = SqliteSession(path, SCHEMA, "NORMAL")
+
+    async def load(self, workflow_ids: Sequence[str]) -> Mapping[str, WorkflowSummary]:
+        """Return the summaries that exist."""
+        if not workflow_ids:
+            return {}
+        found = await self._summaries(_LOAD, (_encoder.encode(list(workflow_ids)).decode(),))
+        return {summary.workflow_id: summary for summary in found}
+
+    async def save(self, summaries: Sequence[WorkflowSummary], *, offset: int) -> None:
+        """Store summaries and the offset; an offset not above the stored one changes nothing."""
+        # The last one of a workflow counts; an upsert may not meet a row twice.
+        rows = list({summary.workflow_id: _row(summary) for summary in summaries}.values())
+
+        def save(connection: sqlite3.Connection) -> None:
+            move = "UPDATE projection SET offset = ? WHERE offset < ?"
+            if connection.execute(move, (offset, offset)).rowcount:
+                _UPSERT.run(connection, rows)
+
+        await self._writer.write(save)
+
+    async def offset(self) -> int:
+        """Return the offset up to which the projection holds."""
+        query = "SELECT offset FROM projection"
+        offset: int = await self._reader.read(lambda db: db.execute(query).fetchone()[0])
+        return offset
+
+    async def list(self, filter_: Filter) -> Page:
+        """Return one page, newest first."""
+        limit = min(max(filter_.limit, 1), PAGE_MAX)
+        where, values = _where(filter_)
+        query = (
+            f"{_AS_LIST} (SELECT data FROM workflows WHERE {where}"  # noqa: S608  constants
+            " ORDER BY created_at_ms DESC, workflow_id DESC LIMIT ?)"
+        )
+        found = await self._summaries(query, (*values, limit + 1))
+        page = found[:limit]
+        return Page(workflows=page, cursor=_cursor_at(page[-1]) if len(found) > limit else None)
+
+    async def unfinished(self, *, after_id: str, limit: int) -> Sequence[WorkflowSummary]:
+        """Return non-terminal workflows in id order."""
+        return await self._summaries(_UNFINISHED, (after_id, max(limit, 0)))
+
+    async def counts(self) -> Mapping[str, int]:
+        """Count workflows by status."""
+        query = "SELECT status, count(*) FROM workflows GROUP BY status"
+        return dict(await self._reader.read(lambda db: db.execute(query).fetchall()))
+
+    async def reset(self) -> None:
+        """Drop everything, to be rebuilt from the log."""
+
+        def reset(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM workflows")
+            connection.execute("UPDATE projection SET offset = 0")
+
+        await self._writer.write(reset)
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._writer.close()
+        await self._reader.close()
+
+    async def _summaries(self, query: str, values: Row) -> Sequence[WorkflowSummary]:
+        text = await self._reader.read(lambda db: db.execute(query, values).fetchone()[0])
+        return _summaries.decode(text)
+
+
+def _row(summary: WorkflowSummary) -> Row:
+    return (
+        summary.workflow_id,
+        summary.status,
+        summary.namespace,
+        summary.name,
+        summary.tenant,
+        summary.type,
+        summary.created_at_ms,
+        _encoder.encode(summary).decode(),
+    )
+
+
+def _where(filter_: Filter) -> tuple[str, Row]:
+    clauses: list[str] = ["true"]
+    values: list[Any] = []
+    if filter_.status:
+        clauses.append(f"status IN ({', '.join('?' * len(filter_.status))})")
+        values += filter_.status
+    for field, condition in _CONDITIONS.items():
+        value = getattr(filter_, field)
+        if value is not None:
+            clauses.append(condition)
+            values.append(value)
+    if filter_.label is not None:
+        clauses.append(_LABEL)
+        values += filter_.label
+    if filter_.cursor is not None:
+        clauses.append("(created_at_ms, workflow_id) < (?, ?)")
+        values += _position_of(filter_.cursor)
+    return " AND ".join(clauses), tuple(values)
+
+
+def _cursor_at(summary: WorkflowSummary) -> str:
+    place = _encoder.encode((summary.created_at_ms, summary.workflow_id))
+    return base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def _position_of(cursor: str) -> tuple[int, str]:
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        return _cursor.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+        raise InvalidRequest(f"not a cursor of this listing: {cursor[:100]!r}") from error

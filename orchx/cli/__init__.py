@@ -1,0 +1,1 @@
+"""The orchx command line."""

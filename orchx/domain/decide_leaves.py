@@ -1,0 +1,362 @@
+"""How tasks begin, and how those that are not blocks end.
+
+`begin` evaluates everything that a task needs before it records anything, so that an
+error leaves no half-begun task: it becomes the task's fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from orchx.domain import document as d
+from orchx.domain import events as e
+from orchx.domain import faults
+from orchx.domain import messages as m
+from orchx.domain.data_flow import Scope, moment, task_input, task_output
+from orchx.domain.decide_calls import begin_call
+from orchx.domain.evolve import iteration_of_child
+from orchx.domain.expressions import Expression
+from orchx.domain.faults import WorkflowFault
+from orchx.domain.json_values import JSON
+from orchx.domain.keys import child_workflow_id, idempotency_key
+from orchx.domain.state import Frame
+from orchx.domain.turn import Turn
+
+UNSET: Final = msgspec.UNSET
+MAX_ITEMS = 100_000
+
+
+def begin(turn: Turn, parent: Frame, task: d.Task) -> None:
+    """Begin a task of a block: run it to its end, or to where it has to wait."""
+    raw = parent.input if parent.kind == "fork" else parent.data
+    scope = Scope(turn, parent, task, raw)
+    turn.look_at(parent.id)
+    try:
+        if task.condition is not None and not scope.holds(task.condition, raw):
+            turn.record(e.TaskSkipped(parent=parent.id, reference=task.reference))
+            return
+        data = task_input(scope, task)
+        _BEGIN[type(task)](scope, task, data)
+    except WorkflowFault as fault:
+        error = fault.fault
+        if error.instance is None:
+            error = msgspec.structs.replace(error, instance=task.reference)
+        turn.record(e.TaskFaulted(parent=parent.id, reference=task.reference, error=error))
+
+
+def started(scope: Scope, task: d.Task, data: JSON, kind: str, **details: Any) -> Frame:
+    """Record that a task began and is under way; returns its frame."""
+    turn = scope.turn
+    timeout_at_ms = None
+    if task.timeout is not None:
+        timeout_at_ms = turn.env.now_ms + scope.duration_ms(task.timeout, data)
+    frame_id = turn.state.next_frame
+    turn.record(
+        e.TaskStarted(
+            frame=frame_id,
+            parent=scope.parent.id,
+            reference=task.reference,
+            kind=kind,
+            iteration=iteration_of_child(scope.parent, task.reference),
+            input=UNSET if data is scope.raw else data,
+            timeout_at_ms=timeout_at_ms,
+            **details,
+        )
+    )
+    turn.look_at(frame_id)
+    return turn.state.frames[frame_id]
+
+
+def done_at_once(
+    scope: Scope, task: d.Task, raw_output: JSON, kind: str, then: str | None = None
+) -> None:
+    """Record that a task was over as soon as it began."""
+    output, context = task_output(scope, task, raw_output)
+    scope.turn.record(
+        e.TaskCompleted(
+            parent=scope.parent.id,
+            reference=task.reference,
+            kind=kind,
+            output=UNSET if output is scope.raw else output,
+            context=context,
+            then=then or task.then,
+        )
+    )
+
+
+def scope_of(turn: Turn, frame: Frame) -> Scope:
+    """Return the scope of a task that is under way."""
+    task = turn.plan.tasks[frame.reference]
+    scope = Scope(turn, turn.state.frames[frame.parent], task, frame.raw)
+    scope.input = frame.input
+    scope.started_at_ms = frame.started_at_ms
+    return scope
+
+
+def complete(
+    turn: Turn,
+    frame: Frame,
+    raw_output: JSON,
+    *,
+    duration_ms: int | None = None,
+    service: str | None = None,
+) -> None:
+    """End a task that was under way with its raw output."""
+    task = turn.plan.tasks[frame.reference]
+    try:
+        output, context = task_output(scope_of(turn, frame), task, raw_output)
+    except WorkflowFault as fault:
+        turn.fault(frame, fault.fault)
+        return
+    turn.record(
+        e.TaskCompleted(
+            parent=frame.parent,
+            reference=frame.reference,
+            frame=frame.id,
+            kind=frame.kind,
+            output=UNSET if output is frame.raw else output,
+            context=context,
+            then=task.then,
+            duration_ms=duration_ms,
+            service=service,
+        )
+    )
+    turn.look_at(frame.parent)
+
+
+def finish_outcome(turn: Turn, frame: Frame, outcome: m.TaskOutcome) -> None:
+    """End a call with what the pool reported."""
+    if outcome.error is not None:
+        turn.fault(frame, outcome.error, service=outcome.service)
+    else:
+        complete(
+            turn,
+            frame,
+            outcome.output,
+            duration_ms=outcome.duration_ms,
+            service=outcome.service,
+        )
+
+
+def finish_wait(turn: Turn, frame: Frame) -> None:
+    """End a `wait` whose time has come."""
+    if frame.due_at_ms is not None and frame.due_at_ms <= turn.env.now_ms:
+        complete(turn, frame, frame.input)
+
+
+def finish_child(turn: Turn, frame: Frame) -> None:
+    """End a `run: workflow` whose child is over."""
+    if frame.outcome is None:
+        return
+    output, error = frame.outcome
+    if error is not None:
+        # the error keeps the child's story; the instance is where it shows here
+        turn.fault(frame, msgspec.structs.replace(error, instance=frame.reference))
+    else:
+        complete(turn, frame, output)
+
+
+def finish_listen(turn: Turn, frame: Frame) -> None:
+    """End a `listen` that has consumed what it waited for."""
+    task = turn.plan.tasks[frame.reference]
+    assert isinstance(task, d.ListenTask)
+    wanted = len(task.filters) if task.mode == "all" else 1
+    if len(frame.consumed) >= wanted:
+        complete(turn, frame, [value for _, value in frame.consumed])
+
+
+def match_inbox(turn: Turn) -> None:
+    """Offer every kept event to every listening task, the oldest of each first."""
+    for command_id, event in turn.state.inbox:
+        for frame in sorted(turn.state.frames.values(), key=lambda f: f.id):
+            if frame.kind == "listen" and _consume(turn, frame, command_id, event):
+                break
+
+
+def _consume(turn: Turn, frame: Frame, command_id: str, event: dict[str, Any]) -> bool:
+    """Let a listening task take an event if one of its open filters matches."""
+    task = turn.plan.tasks[frame.reference]
+    assert isinstance(task, d.ListenTask)
+    taken = {index for index, _ in frame.consumed}
+    wanted = len(task.filters) if task.mode == "all" else 1
+    if len(frame.consumed) >= wanted:
+        return False
+    scope = scope_of(turn, frame)
+    filters = task.filters or (d.EventFilter(attributes={}),)
+    try:
+        for index, wanted_event in enumerate(filters):
+            if task.mode == "all" and index in taken:
+                continue
+            correlations = _match(scope, frame, wanted_event, event)
+            if correlations is None:
+                continue
+            turn.record(
+                e.EventConsumed(
+                    frame=frame.id,
+                    filter=index,
+                    event_id=command_id,
+                    value=event.get("data") if task.read == "data" else event,
+                    correlations=correlations,
+                )
+            )
+            turn.look_at(frame.id)
+            return True
+    except WorkflowFault as fault:
+        turn.fault(frame, fault.fault)
+    return False
+
+
+def _match(
+    scope: Scope, frame: Frame, wanted: d.EventFilter, event: dict[str, Any]
+) -> dict[str, JSON] | None:
+    """Return the correlation values if the event matches, else None."""
+    for name, expected in wanted.attributes.items():
+        found = event.get(name)
+        if isinstance(expected, Expression):
+            if not scope.holds(expected, found):
+                return None
+        elif expected != found:
+            return None
+    data = event.get("data")
+    if isinstance(wanted.data, Expression):
+        if not scope.holds(wanted.data, data):
+            return None
+    elif wanted.data is not None and wanted.data != data:
+        return None
+    values: dict[str, JSON] = {}
+    for correlation in wanted.correlate:
+        value = scope.evaluate(correlation.from_, event)
+        if correlation.expect is not None:
+            expected = scope.fill(correlation.expect, frame.input)
+        else:
+            expected = frame.correlations.get(correlation.name, value)
+        if value != expected:
+            return None
+        values[correlation.name] = value
+    return values
+
+
+def _begin_set(scope: Scope, task: d.SetTask, data: JSON) -> None:
+    done_at_once(scope, task, scope.fill(task.value, data), "set")
+
+
+def _begin_switch(scope: Scope, task: d.SwitchTask, data: JSON) -> None:
+    chosen = task.then
+    for case in task.cases:
+        if case.when is None:
+            chosen = case.then  # the default, unless a later case holds
+        elif scope.holds(case.when, data):
+            chosen = case.then
+            break
+    done_at_once(scope, task, data, "switch", chosen)
+
+
+def _begin_raise(scope: Scope, task: d.RaiseTask, data: JSON) -> None:
+    error = scope.fill(task.error, data)
+    try:
+        fault = msgspec.convert(error, faults.Fault, strict=False)
+    except msgspec.ValidationError as problem:
+        raise WorkflowFault(
+            faults.standard(faults.CONFIGURATION, "not an error", detail=str(problem))
+        ) from problem
+    raise WorkflowFault(fault)
+
+
+def _begin_emit(scope: Scope, task: d.EmitTask, data: JSON) -> None:
+    turn = scope.turn
+    event = scope.fill(task.event, data)
+    if not isinstance(event, dict):
+        raise WorkflowFault(faults.standard(faults.CONFIGURATION, "not an event"))
+    iteration = iteration_of_child(scope.parent, task.reference)
+    default_id = idempotency_key(turn.state.workflow_id, task.reference, iteration)
+    event = {
+        "specversion": "1.0",
+        "id": default_id,
+        "source": f"/v1/workflows/{turn.state.workflow_id}",
+        "time": moment(turn.env.now_ms)["iso8601"],
+        **event,
+    }
+    turn.record(e.EventEmitted(event=event))
+    turn.effects.append(m.Publish(event=event))
+    done_at_once(scope, task, event, "emit")
+
+
+def _begin_wait(scope: Scope, task: d.WaitTask, data: JSON) -> None:
+    due_at_ms = scope.turn.env.now_ms + scope.duration_ms(task.duration, data)
+    started(scope, task, data, "wait", due_at_ms=due_at_ms)
+
+
+def _begin_listen(scope: Scope, task: d.ListenTask, data: JSON) -> None:
+    frame = started(scope, task, data, "listen")
+    types = {wanted.attributes.get("type") for wanted in task.filters}
+    known = [kind for kind in types if isinstance(kind, str)]
+    routable = len(known) == len(types) and task.filters
+    scope.turn.record(e.CorrelationStarted(frame=frame.id, types=sorted(known) if routable else []))
+    match_inbox(scope.turn)
+
+
+def _begin_do(scope: Scope, task: d.DoTask, data: JSON) -> None:
+    started(scope, task, data, "do")
+
+
+def _begin_try(scope: Scope, task: d.TryTask, data: JSON) -> None:
+    policy = task.catch.retry
+    due_at_ms = None
+    if policy is not None and policy.limit_attempt_duration is not None:
+        limit_ms = scope.duration_ms(policy.limit_attempt_duration, data)
+        due_at_ms = scope.turn.env.now_ms + limit_ms
+    started(scope, task, data, "try", due_at_ms=due_at_ms)
+
+
+def _begin_for(scope: Scope, task: d.ForTask, data: JSON) -> None:
+    items = scope.evaluate(task.items, data)
+    if items is None:
+        items = []
+    if not isinstance(items, list) or len(items) > MAX_ITEMS:
+        found = f"{len(items)} items" if isinstance(items, list) else type(items).__name__
+        detail = f"`for.in` must give an array of at most {MAX_ITEMS} items, not {found}"
+        raise WorkflowFault(faults.standard(faults.EXPRESSION, "not iterable", detail=detail))
+    names = {"item": task.each, "index": task.at}
+    started(scope, task, data, "for", items=items, variables=names)
+
+
+def _begin_fork(scope: Scope, task: d.ForkTask, data: JSON) -> None:
+    started(scope, task, data, "fork")
+
+
+def _begin_run(scope: Scope, task: d.RunWorkflowTask, data: JSON) -> None:
+    turn = scope.turn
+    child_input = data if task.input is None else scope.fill(task.input, data)
+    child = e.ChildDetails(
+        workflow_id=child_workflow_id(turn.state.workflow_id, turn.state.next_frame),
+        namespace=task.namespace,
+        name=task.workflow_name,
+        version=task.version,
+        input=child_input,
+        awaited=task.await_,
+    )
+    frame = started(scope, task, data, "run", child=child)
+    turn.start_child(frame)
+    if not task.await_:
+        complete(turn, frame, frame.input)
+
+
+_Begin = Callable[[Scope, Any, JSON], None]
+
+_BEGIN: dict[type[d.Task], _Begin] = {
+    d.SetTask: _begin_set,
+    d.SwitchTask: _begin_switch,
+    d.RaiseTask: _begin_raise,
+    d.EmitTask: _begin_emit,
+    d.WaitTask: _begin_wait,
+    d.ListenTask: _begin_listen,
+    d.DoTask: _begin_do,
+    d.TryTask: _begin_try,
+    d.ForTask: _begin_for,
+    d.ForkTask: _begin_fork,
+    d.RunWorkflowTask: _begin_run,
+    d.CallTask: begin_call,
+}

@@ -1,0 +1,188 @@
+"""What reaches a workflow's mailbox, and what a workflow sends out.
+
+Commands come through the durable queue and carry an id, by which the fold recognises
+one that it has seen. Outcomes and timers may be lost or doubled: they are asked for again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from orchx.domain.events import CallDetails, Callback, ChildDetails, Request
+from orchx.domain.faults import RUNTIME, Fault
+from orchx.domain.json_values import JSON
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """The root of all commands. `id` is unique for ever; `workflow_id` says whose it is.
+
+    `created_at_ms` is when it was accepted, `traceparent` the trace that it belongs to.
+    """
+
+    id: str
+    workflow_id: str
+    created_at_ms: int
+    traceparent: str | None = None
+
+
+class StartWorkflow(Command, frozen=True, tag="start"):
+    """Start a workflow of the definition with this digest. `id` equals `workflow_id`."""
+
+    namespace: str
+    name: str
+    version: str
+    digest: str
+    input: JSON
+    request: Request
+
+
+class DeliverEvent(Command, frozen=True, tag="event"):
+    """Hand a CloudEvent to one workflow; with `workflow_id` empty, to all that listen for it."""
+
+    event: dict[str, Any]
+
+
+class CancelWorkflow(Command, frozen=True, tag="cancel"):
+    """End a workflow."""
+
+    reason: str = ""
+    by: str = ""
+
+
+class FinishChild(Command, frozen=True, tag="child-finished"):
+    """Tell a parent how its child ended."""
+
+    frame: int
+    output: JSON = None
+    error: Fault | None = None
+
+
+AnyCommand: TypeAlias = StartWorkflow | DeliverEvent | CancelWorkflow | FinishChild
+
+
+# What a parent sees of a child that somebody cancelled.
+CHILD_CANCELLED: Final = Fault(type=RUNTIME, status=500, title="Child workflow was cancelled")
+
+
+class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a pool reports of one execution: an output, or an error (whose `retry_after_ms`
+    says when to come back, where the service asked for it)."""
+
+    workflow_id: str
+    frame: int
+    output: JSON = None
+    error: Fault | None = None
+    duration_ms: int = 0
+    service: str | None = None
+
+
+class TimerFired(msgspec.Struct, frozen=True, kw_only=True):
+    """Time has passed: whatever is due is decided."""
+
+
+class Resume(msgspec.Struct, frozen=True, kw_only=True):
+    """Look at everything: a new owner has taken the workflow up, or a turn was cut short.
+
+    `again`: calls and children that were under way are started again (they know repeats).
+    """
+
+    again: bool = True
+
+
+Message: TypeAlias = DeliverEvent | CancelWorkflow | FinishChild | TaskOutcome | TimerFired | Resume
+
+
+class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One execution, as a pool gets it.
+
+    `key` is the idempotency key: the same for every retry and every owner. `frame` is
+    new for each retry, so that a pool may join a repeated dispatch of (`key`, `frame`).
+    `owner` is the name to which the outcome is pushed; `deadline_at_ms` is when the
+    engine stops waiting.
+    """
+
+    workflow_id: str
+    frame: int
+    key: str
+    owner: str
+    reference: str
+    call: CallDetails
+    attempt: int = 1
+    priority: int = 5
+    deadline_at_ms: int | None = None
+    traceparent: str | None = None
+
+    @property
+    def execution(self) -> str:
+        """Name this execution: unique for ever."""
+        return f"{self.workflow_id}/{self.frame}"
+
+
+class Execute(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: have a pool run this."""
+
+    request: TaskRequest
+
+    @property
+    def frame(self) -> int:
+        """The frame of the call."""
+        return self.request.frame
+
+
+class Abandon(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: nobody waits for this execution any more; a pool may stop it."""
+
+    workflow_id: str
+    frame: int
+    pool: str
+
+
+class StartChild(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: start a child workflow (idempotent: its id is derived)."""
+
+    frame: int
+    child: ChildDetails
+    request: Request
+    traceparent: str | None = None
+
+
+class Publish(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: an event was emitted; whoever listens gets it."""
+
+    event: dict[str, Any]
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: the workflow is over; supervisors and a waiting parent are told."""
+
+    workflow_id: str
+    status: Literal["completed", "faulted", "cancelled"]
+    output: JSON = None
+    error: Fault | None = None
+    request: Request
+
+
+Effect: TypeAlias = Execute | Abandon | StartChild | Publish | Finish
+
+__all__ = [
+    "Abandon",
+    "AnyCommand",
+    "Callback",
+    "CancelWorkflow",
+    "Command",
+    "DeliverEvent",
+    "Effect",
+    "Execute",
+    "Finish",
+    "FinishChild",
+    "Message",
+    "Publish",
+    "Resume",
+    "StartChild",
+    "StartWorkflow",
+    "TaskOutcome",
+    "TaskRequest",
+    "TimerFired",
+]

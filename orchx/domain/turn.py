@@ -1,0 +1,156 @@
+"""One turn in the making: a private draft of the state, the events so far, the effects.
+
+Nothing here is visible to anyone before the events are durable; a turn that could not be
+appended is dropped, and with it the draft.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from orchx.domain import events as e
+from orchx.domain import messages as m
+from orchx.domain.document import Definition
+from orchx.domain.environment import Environment
+from orchx.domain.evolve import apply
+from orchx.domain.faults import Fault
+from orchx.domain.keys import idempotency_key
+from orchx.domain.state import ROOT, Frame, WorkflowState
+
+# A turn that has made this many events ends; the owner goes on in another, so that an
+# endless loop of instantaneous tasks cannot keep others waiting.
+MAX_EVENTS_PER_TURN = 2_000
+
+
+class Turn:
+    """Collects what one decision changes.
+
+    Attributes:
+        state: the draft, equal to folding `events` onto the state given.
+        events: what to append, in order.
+        effects: what to do once the events are durable.
+        unsettled: more can be decided at once, in another turn.
+    """
+
+    __slots__ = ("dirty", "effects", "env", "events", "plan", "state", "unsettled")
+
+    def __init__(self, state: WorkflowState, plan: Definition, env: Environment) -> None:
+        self.state = state.copy()
+        self.plan = plan
+        self.env = env
+        self.events: list[e.AnyEvent] = []
+        self.effects: list[m.Effect] = []
+        self.dirty: deque[int] = deque()
+        self.unsettled = False
+
+    def record(self, event: e.AnyEvent) -> None:
+        """Add an event and apply it to the draft."""
+        apply(self.state, event, self.env.now_ms)
+        self.events.append(event)
+
+    def look_at(self, frame_id: int) -> None:
+        """Have a frame looked at before the turn ends."""
+        self.dirty.append(frame_id)
+
+    def execute(self, frame: Frame) -> None:
+        """Have a pool run the call of this frame, now or again."""
+        assert frame.call is not None
+        request = m.TaskRequest(
+            workflow_id=self.state.workflow_id,
+            frame=frame.id,
+            key=idempotency_key(self.state.workflow_id, frame.reference, frame.iteration),
+            owner=self.env.owner,
+            reference=frame.reference,
+            call=frame.call,
+            attempt=self.attempt_of(frame),
+            priority=self.state.request.priority,
+            deadline_at_ms=frame.timeout_at_ms,
+            traceparent=self.env.traceparent,
+        )
+        self.effects.append(m.Execute(request=request))
+
+    def attempt_of(self, frame: Frame) -> int:
+        """Return which run of the innermost enclosing `try` this is, from 1."""
+        while frame.id != ROOT:
+            frame = self.state.frames[frame.parent]
+            if frame.kind == "try" and frame.phase == "run":
+                return frame.attempt
+        return 1
+
+    def start_child(self, frame: Frame) -> None:
+        """Have the child workflow of this frame started, now or again."""
+        assert frame.child is not None
+        request = self.state.request
+        parent = None
+        if frame.child.awaited:
+            parent = e.ParentRef(workflow_id=self.state.workflow_id, frame=frame.id)
+        child_request = e.Request(
+            tenant=request.tenant,
+            priority=request.priority,
+            deadline_ms=request.deadline_ms,
+            parent=parent,
+            correlation_id=request.correlation_id or self.state.workflow_id,
+        )
+        self.effects.append(
+            m.StartChild(
+                frame=frame.id,
+                child=frame.child,
+                request=child_request,
+                traceparent=self.env.traceparent,
+            )
+        )
+
+    def cancel_below(self, frame_id: int, reason: str) -> None:
+        """Cancel every running descendant of a frame, the innermost first."""
+        children = [f for f in self.state.frames.values() if f.parent == frame_id and f.id != ROOT]
+        for child in children:
+            self.cancel(child, reason)
+
+    def cancel(self, frame: Frame, reason: str) -> None:
+        """Cancel a running frame and all below it."""
+        if frame.kind != "call":
+            self.cancel_below(frame.id, reason)
+        self.record(e.TaskCancelled(frame=frame.id, reason=reason))
+        self.abandon(frame)
+
+    def abandon(self, frame: Frame) -> None:
+        """Tell the pool that nobody waits for this frame's call any more."""
+        if frame.call is not None:
+            self.effects.append(
+                m.Abandon(workflow_id=self.state.workflow_id, frame=frame.id, pool=frame.call.pool)
+            )
+
+    def fault(self, frame: Frame, fault: Fault, *, service: str | None = None) -> None:
+        """End a frame with an error, which its parent then handles."""
+        if fault.instance is None:
+            fault = msgspec.structs.replace(fault, instance=frame.reference)
+        if frame.kind != "call":
+            self.cancel_below(frame.id, "the task it belongs to faulted")
+        self.record(
+            e.TaskFaulted(
+                parent=frame.parent,
+                reference=frame.reference,
+                frame=frame.id,
+                error=fault,
+                duration_ms=self.env.now_ms - frame.started_at_ms,
+                service=service,
+            )
+        )
+        self.look_at(frame.parent)
+
+    def finish(self) -> None:
+        """Announce that the workflow is over (its terminal event is recorded)."""
+        state = self.state
+        assert state.status in ("completed", "faulted", "cancelled")
+        self.dirty.clear()
+        self.effects.append(
+            m.Finish(
+                workflow_id=state.workflow_id,
+                status=state.status,
+                output=state.output,
+                error=state.error,
+                request=state.request,
+            )
+        )

@@ -1,0 +1,153 @@
+"""Taking a workflow up: the claim, the history, and whether the claim won.
+
+A claim appends `activated{epoch + 1}` and reads the log up to it. A new workflow's first
+events travel in the claim itself, so that starting it costs one commit. Source: DESIGN 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from orchx.domain import faults
+from orchx.domain import messages as m
+from orchx.domain.decide import open_workflow
+from orchx.domain.events import AnyEvent, DefinitionRef, WorkflowFaulted, WorkflowStarted
+from orchx.domain.evolve import apply
+from orchx.domain.lineage import AcceptedRecords
+from orchx.domain.state import WorkflowState
+from orchx.domain.turn import Turn
+from orchx.engine.environment import TurnEnvironment, World
+from orchx.engine.live import Live
+from orchx.engine.plans import Plan, Plans
+from orchx.errors import Fenced, NotFound
+from orchx.ports.event_log import Claim, Claimed, EventLog
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs a function that may take long (limited expressions) away from the event loop."""
+
+    def __call__(self, function: Callable[[], T]) -> Awaitable[T]:
+        """Return what the function returns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activated:
+    """A workflow that is owned now. `opening` is its first turn, durable already, if this
+    claim started it. `live` is None for one that is over; `state` is what it ended as."""
+
+    state: WorkflowState
+    live: Live | None = None
+    opening: Turn | None = None
+
+
+class Activator:
+    """Takes workflows up for one owner."""
+
+    def __init__(
+        self, incarnation: str, log: EventLog, plans: Plans, world: World, offload: Offload
+    ) -> None:
+        self._incarnation = incarnation
+        self._log = log
+        self._plans = plans
+        self._world = world
+        self._offload = offload
+        self._pinned: set[str] = set()
+
+    async def start(self, command: m.StartWorkflow) -> Activated:
+        """Start a workflow, or take it up if the log knows it already.
+
+        Raises:
+            Fenced: another owner claimed it at the same time and won.
+            StorageFull, DriverError: nothing was started, or it is unknown whether it was.
+        """
+        env = TurnEnvironment(self._world, command.traceparent)
+        opening: Turn | None = None
+        plan: Plan | None = None
+        try:
+            plan = await self._plans.published(
+                command.namespace, command.name, command.version, command.digest
+            )
+        except NotFound as error:
+            events = _cannot_start(command, str(error))
+        else:
+            definition = plan.definition
+            if definition.needs_sandbox:
+                opening = await self._offload(lambda: open_workflow(command, definition, env))
+            else:
+                opening = open_workflow(command, definition, env)
+            events = opening.events
+        pin = plan is not None and command.digest not in self._pinned
+        claimed = await self._log.claim(
+            Claim(
+                workflow_id=command.workflow_id,
+                owner=self._incarnation,
+                at_ms=env.now_ms,
+                opening=events,
+                traceparent=command.traceparent,
+                digest=command.digest if pin else None,
+                definition=plan.source if pin and plan is not None else None,
+            )
+        )
+        if not claimed.opened:
+            return await self._from_history(command.workflow_id, claimed)
+        if plan is None or opening is None:
+            state = WorkflowState(command.workflow_id)
+            for event in events:
+                apply(state, event, env.now_ms)
+            return Activated(state=state)
+        self._pinned.add(command.digest)
+        live = Live(
+            opening.state,
+            plan,
+            epoch=claimed.epoch,
+            seq=len(events),
+            traceparent=command.traceparent,
+        )
+        return Activated(state=opening.state, live=live, opening=opening)
+
+    async def take_up(self, workflow_id: str) -> Activated:
+        """Take up a workflow that the log knows.
+
+        Raises:
+            Fenced: another owner claimed it at the same time and won.
+            NotFound: the log does not know it, or not its plan.
+            StorageFull, DriverError: the log failed.
+        """
+        claim = Claim(workflow_id=workflow_id, owner=self._incarnation, at_ms=self._world.now())
+        return await self._from_history(workflow_id, await self._log.claim(claim))
+
+    async def _from_history(self, workflow_id: str, claimed: Claimed) -> Activated:
+        reader = AcceptedRecords()
+        state = WorkflowState(workflow_id)
+        traceparent = None
+        for record in reader.of(claimed.history):
+            apply(state, record.event, record.at_ms)
+            traceparent = record.traceparent or traceparent
+        if (reader.epoch, reader.owner) != (claimed.epoch, self._incarnation):
+            raise Fenced(f"{workflow_id}: epoch {claimed.epoch} belongs to {reader.owner}")
+        if state.terminal:
+            return Activated(state=state)
+        if state.definition is None:
+            raise NotFound(f"the log has no start of workflow {workflow_id}")
+        plan = await self._plans.pinned(state.definition.digest)
+        live = Live(state, plan, epoch=claimed.epoch, seq=reader.seq, traceparent=traceparent)
+        return Activated(state=state, live=live)
+
+
+def _cannot_start(command: m.StartWorkflow, why: str) -> list[AnyEvent]:
+    """Return the whole life of a workflow whose definition is gone: visible, and over."""
+    definition = DefinitionRef(
+        namespace=command.namespace,
+        name=command.name,
+        version=command.version,
+        digest=command.digest,
+    )
+    return [
+        WorkflowStarted(definition=definition, request=command.request, input=command.input),
+        WorkflowFaulted(error=faults.standard(faults.CONFIGURATION, "No definition", detail=why)),
+    ]

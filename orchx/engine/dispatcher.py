@@ -1,0 +1,228 @@
+"""The Dispatcher: takes commands, places workflows, supervises owners.
+
+It holds nothing that the command queue, the log and the projection could not tell it
+again: after a crash it recovers from those, while the owners go on by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+
+import structlog
+
+from orchx.domain import messages as m
+from orchx.engine.placement import Entry, Station
+from orchx.engine.roster import Roster
+from orchx.engine.routing import Resolver, Subscriptions, broadcast_command
+from orchx.engine.watchers import Watchers
+from orchx.errors import OrchxError
+from orchx.ports.clock import Clock
+from orchx.ports.command_queue import CommandQueue
+from orchx.ports.supervision import Ending, Load, OwnerReport
+
+logger = structlog.get_logger(__name__)
+
+LOST_PAUSE_S = 0.5
+ACKNOWLEDGE_PAUSE_S = 0.02
+
+
+class Dispatcher:
+    """Routes commands and reports. `Recovery` fills it at start, `Audit` checks it.
+
+    Args:
+        queue: where commands are durable.
+        roster: every workflow that is not over.
+        resolver: finds the definitions of child workflows.
+        clock: time.
+    """
+
+    def __init__(
+        self, *, queue: CommandQueue, roster: Roster, resolver: Resolver, clock: Clock
+    ) -> None:
+        self.roster = roster
+        self.watchers = Watchers(clock)
+        self.subscriptions = Subscriptions()
+        self._queue = queue
+        self._resolver = resolver
+        self._clock = clock
+        self._acknowledged: list[str] = []
+        self._acknowledging = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # -- commands --------------------------------------------------------------------------
+
+    def offer(
+        self, commands: Iterable[m.AnyCommand], *, watcher: str = "", watched: Sequence[str] = ()
+    ) -> Load:
+        """Take durable commands. A repeated one is known by its id.
+
+        Args:
+            commands: in the queue already.
+            watcher: who wants to hear of endings, if anyone.
+            watched: of which workflows.
+        """
+        if watched:
+            self.watch(watcher, watched)
+        for command in commands:
+            if isinstance(command, m.DeliverEvent) and not command.workflow_id:
+                self._spawn(self._broadcast(command))
+            else:
+                self.roster.add_command(self._entry_for(command), command)
+        return self.load()
+
+    def watch(self, watcher: str, workflow_ids: Sequence[str]) -> list[str]:
+        """Have a watcher told of endings; returns the ids that are not known here (any more)."""
+        self.watchers.watch(watcher, workflow_ids)
+        unknown = []
+        for workflow_id in workflow_ids:
+            entry = self.roster.entries.get(workflow_id)
+            if entry is None:
+                unknown.append(workflow_id)
+            elif not entry.watched:
+                entry.watched = True
+                if entry.owner is not None:
+                    self.roster.resend(entry, claim=True)
+        return unknown
+
+    def load(self) -> Load:
+        """Return how much waits and runs."""
+        by_tenant: dict[str, int] = {}
+        if len(self.roster.waiting):
+            for entry in self.roster.waiting:
+                by_tenant[entry.tenant] = by_tenant.get(entry.tenant, 0) + 1
+        return Load(
+            waiting=len(self.roster.waiting),
+            by_tenant=by_tenant,
+            running=self.roster.stations.held,
+        )
+
+    def _entry_for(self, command: m.AnyCommand) -> Entry:
+        known = self.roster.entries.get(command.workflow_id)
+        if known is not None:
+            return known
+        entry = Entry(command.workflow_id)
+        if isinstance(command, m.StartWorkflow):
+            entry.tenant = command.request.tenant
+            entry.priority = command.request.priority
+            entry.deadline_ms = command.request.deadline_ms
+            entry.isolation = command.request.isolation
+            entry.fresh = True
+        entry.watched = self.watchers.watched(command.workflow_id)
+        return entry
+
+    async def _broadcast(self, command: m.DeliverEvent) -> None:
+        """Hand an event to everyone who listens; done once each has it durably."""
+        addressed = self.subscriptions.addressed(command)
+        if addressed:
+            await self._queue.put(addressed)
+            self.offer(addressed)
+        self._acknowledge([command.id])
+
+    # -- reports ---------------------------------------------------------------------------
+
+    def report(self, report: OwnerReport) -> None:
+        """Take an owner's report. What an owner says of a workflow that it was not given,
+        or was given in another life, is not believed."""
+        station = self.roster.stations.by_name.get(report.owner)
+        if station is None:
+            logger.warning("report of an unknown owner", owner=report.owner)
+            return
+        station.last_contact_ms = self._clock.now_ms()
+        if report.hello or station.incarnation != report.incarnation:
+            self.renewed(station, report.incarnation)
+        for command_id in report.applied:
+            self.roster.applied(command_id)
+        for subscription in report.listening:
+            if subscription.workflow_id in self.roster.entries:
+                self.subscriptions.add(subscription.workflow_id, subscription.types)
+        for passivation in report.passivated:
+            entry = self._held(passivation.workflow_id, station)
+            if entry is not None:
+                self.roster.sleep(entry, passivation.due_at_ms)
+        for workflow_id in report.lost:
+            entry = self._held(workflow_id, station)
+            if entry is not None:
+                self._spawn(self._displace_later(entry))
+        for ending in report.ended:
+            if self._held(ending.workflow_id, station) is not None:
+                self.ended(ending)
+        self._acknowledge(report.applied)
+        if report.commands or report.published:
+            self._spawn(self._originate(report))
+
+    def renewed(self, station: Station, incarnation: str) -> None:
+        """An owner has (re)started: whatever it held is sent to it again."""
+        known, station.incarnation = station.incarnation, incarnation
+        station.reachable = True
+        if known:
+            logger.warning("owner restarted", owner=station.link.name, held=len(station.held))
+        for workflow_id in list(station.held):
+            self.roster.resend(self.roster.entries[workflow_id], claim=True)
+        self.roster.place_soon()
+
+    def ended(self, ending: Ending) -> None:
+        """Take a workflow off the books, and tell whoever waits."""
+        late = self.roster.remove(ending.workflow_id)
+        self.subscriptions.remove(ending.workflow_id)
+        self.watchers.ended(ending)
+        self._acknowledge(late)
+
+    def _held(self, workflow_id: str, station: Station) -> Entry | None:
+        entry = self.roster.entries.get(workflow_id)
+        return entry if entry is not None and entry.owner == station.link.name else None
+
+    async def _displace_later(self, entry: Entry) -> None:
+        """Place a lost workflow again, after a pause: what failed now may fail again at once."""
+        await self._clock.sleep(LOST_PAUSE_S)
+        if self.roster.entries.get(entry.workflow_id) is entry:
+            self.roster.displace(entry)
+
+    async def _originate(self, report: OwnerReport) -> None:
+        """Queue what workflows caused. If this fails, the projector does it again."""
+        now_ms = self._clock.now_ms()
+        commands: list[m.AnyCommand] = [broadcast_command(e, now_ms) for e in report.published]
+        for command in report.commands:
+            resolved = await self._resolver.resolve(command)
+            if resolved is not None:
+                commands.append(resolved)
+        if commands:
+            await self._queue.put(commands)
+            self.offer(commands)
+
+    def _acknowledge(self, command_ids: Sequence[str]) -> None:
+        if not command_ids:
+            return
+        self._acknowledged.extend(command_ids)
+        if not self._acknowledging:
+            self._acknowledging = True
+            self._spawn(self._acknowledge_all())
+
+    async def _acknowledge_all(self) -> None:
+        """Tell the queue, in batches; a lost acknowledgement is made again after a restart."""
+        await self._clock.sleep(ACKNOWLEDGE_PAUSE_S)
+        batch, self._acknowledged = self._acknowledged, []
+        self._acknowledging = False
+        await self._queue.acknowledge(batch)
+
+    # -- life ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop: nothing more is placed or sent."""
+        self._closed = True
+        self.roster.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except OrchxError as error:
+            # what it was about is durable; audit and projector bring it up again
+            logger.error("background work failed", error=str(error))

@@ -1,0 +1,123 @@
+"""Waiting for workflows to end, from a process that does not own them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from orchx.domain import messages as m
+from orchx.errors import TryLater
+from orchx.ports.clock import Clock
+from orchx.ports.supervision import DispatcherLink, Ending, Load
+
+logger = structlog.get_logger(__name__)
+
+POLL_S = 10.0
+RETRY_PAUSE_S = 0.25
+MAX_UNSENT = 100_000
+
+
+class DispatcherMail:
+    """Everything that one process sends to the Dispatcher and hears from it.
+
+    Commands offered in one turn of the event loop go out as one batch; a batch that did not
+    arrive is sent again. Endings come in by one long poll at a time.
+    """
+
+    def __init__(self, link: DispatcherLink, watcher: str, clock: Clock) -> None:
+        self._link = link
+        self._watcher = watcher
+        self._clock = clock
+        self._commands: list[m.AnyCommand] = []
+        self._watched: list[str] = []
+        self._waiters: dict[str, list[asyncio.Future[Ending]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._planned = False
+        self.load = Load(waiting=0, by_tenant={}, running=0)
+        self.reachable = True
+
+    def offer(self, commands: Sequence[m.AnyCommand]) -> None:
+        """Send commands at the end of this turn of the loop."""
+        self._commands.extend(commands)
+        self._plan()
+
+    def expect(self, workflow_id: str) -> asyncio.Future[Ending]:
+        """Return a future of the workflow's end; let go of it with `forget`."""
+        future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        waiting = self._waiters.setdefault(workflow_id, [])
+        waiting.append(future)
+        if len(waiting) == 1:
+            self._watched.append(workflow_id)
+            self._plan()
+        return future
+
+    def forget(self, workflow_id: str, future: asyncio.Future[Ending]) -> None:
+        """Nobody waits on this future any more."""
+        waiting = self._waiters.get(workflow_id)
+        if waiting is not None and future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._waiters[workflow_id]
+
+    async def unknown(self, workflow_id: str) -> bool:
+        """Return whether the Dispatcher says that this workflow is not live."""
+        return workflow_id in await self._link.watch(self._watcher, [workflow_id])
+
+    def start(self) -> None:
+        """Begin to listen for endings."""
+        self._spawn_listen()
+
+    def close(self) -> None:
+        """Stop sending and listening."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _plan(self) -> None:
+        if not self._planned:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._planned = False
+        commands, self._commands = self._commands, []
+        watched, self._watched = self._watched, []
+        task = asyncio.get_running_loop().create_task(self._send(commands, watched))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, commands: list[m.AnyCommand], watched: list[str]) -> None:
+        try:
+            self.load = await self._link.offer(commands, watcher=self._watcher, watched=watched)
+            self.reachable = True
+        except TryLater as error:
+            if self.reachable:
+                logger.warning("dispatcher unreachable", error=str(error))
+            self.reachable = False
+            await self._clock.sleep(RETRY_PAUSE_S)
+            if len(self._commands) + len(commands) <= MAX_UNSENT:
+                # the queue has them all the same: this only makes it quicker
+                self._commands[:0] = commands
+            self._watched.extend(w for w in watched if w in self._waiters)
+            self._plan()
+
+    def _spawn_listen(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._listen())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                endings = await self._link.endings(self._watcher, POLL_S)
+            except TryLater:
+                await self._clock.sleep(RETRY_PAUSE_S)
+                # a new Dispatcher does not know what this process waits for
+                self._watched.extend(w for w in self._waiters if w not in self._watched)
+                self._plan()
+                continue
+            for ending in endings:
+                for future in self._waiters.pop(ending.workflow_id, ()):
+                    if not future.done():
+                        future.set_result(ending)

@@ -1,0 +1,116 @@
+"""The world as one turn sees it: catalog, registered functions, policy, clock, expressions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jsonschema_rs
+
+from orchx.domain.decisions import Choice, Question
+from orchx.domain.document import Schema
+from orchx.domain.environment import CallTarget
+from orchx.domain.expressions import Expression
+from orchx.domain.json_values import JSON
+from orchx.domain.services import Service
+from orchx.ports.evaluator import Evaluator
+from orchx.ports.policy import Policy
+
+RUNTIME: Mapping[str, JSON] = {"name": "orchx", "version": "0.1.0", "metadata": {}}
+MAX_VALIDATORS = 2_000
+
+
+class Directory:
+    """Who can do a function: Python tasks by name, services by capability.
+
+    Replaced as a whole when the catalog changes; looking up costs a dict access.
+    """
+
+    __slots__ = ("_targets",)
+
+    def __init__(self, functions: Mapping[str, CallTarget], services: Sequence[Service]) -> None:
+        targets: dict[str, CallTarget] = {}
+        providers: dict[str, list[tuple[int, str]]] = {}
+        for service in services:
+            for operation in service.operations:
+                providers.setdefault(operation.capability, []).append(
+                    (operation.priority, service.name)
+                )
+        for capability, ranked in providers.items():
+            names = tuple(name for _, name in sorted(ranked))
+            targets[capability] = CallTarget(kind="service", services=names)
+        targets.update(functions)
+        self._targets = targets
+
+    def target(self, function: str) -> CallTarget | None:
+        """Return who can do a function; None: nobody."""
+        return self._targets.get(function)
+
+
+class SchemaChecker:
+    """Validates data against JSON schemas, each compiled once. Bounded."""
+
+    def __init__(self) -> None:
+        self._validators: dict[int, tuple[Schema, jsonschema_rs.Validator]] = {}
+
+    def problem(self, schema: Schema, data: JSON) -> str | None:
+        """Return the first thing wrong, its JSON pointer first; None if nothing is."""
+        known = self._validators.get(id(schema))
+        if known is None:
+            if len(self._validators) >= MAX_VALIDATORS:
+                self._validators.clear()
+            # the schema is kept beside its validator, so that its id is not used again
+            known = (schema, jsonschema_rs.validator_for(schema.document))
+            self._validators[id(schema)] = known
+        for error in known[1].iter_errors(data):
+            pointer = "/" + "/".join(str(part) for part in error.instance_path)
+            return f"{pointer}: {error.message}"
+        return None
+
+
+@dataclass(slots=True)
+class World:
+    """What is the same for all turns of a process, until something changes it."""
+
+    owner: str
+    evaluator: Evaluator
+    policy: Policy
+    directory: Directory
+    schemas: SchemaChecker
+    now: Callable[[], int]
+    draw: Callable[[], float] = random.random
+
+
+class TurnEnvironment:
+    """One turn's `orchx.domain.environment.Environment`: time stands still in it."""
+
+    __slots__ = ("_world", "now_ms", "owner", "traceparent")
+
+    runtime = RUNTIME
+
+    def __init__(self, world: World, traceparent: str | None = None) -> None:
+        self._world = world
+        self.now_ms = world.now()
+        self.owner = world.owner
+        self.traceparent = traceparent
+
+    def evaluate(self, expression: Expression, data: JSON, variables: Mapping[str, JSON]) -> JSON:
+        """Evaluate within the evaluator's limits."""
+        return self._world.evaluator.evaluate(expression, data, variables)
+
+    def validate(self, schema: Schema, data: JSON) -> str | None:
+        """Return the first thing wrong with `data`."""
+        return self._world.schemas.problem(schema, data)
+
+    def draw(self) -> float:
+        """Return a random number in [0, 1)."""
+        return self._world.draw()
+
+    def target(self, function: str) -> CallTarget | None:
+        """Return who can do a function."""
+        return self._world.directory.target(function)
+
+    def choose(self, question: Question) -> Choice:
+        """Let the policy in force choose."""
+        return self._world.policy.choose(question, self._world.draw())

@@ -1,0 +1,232 @@
+"""The engine as ingestion sees it: durable first, then quick. See `orchx.ports.gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from orchx.domain import messages as m
+from orchx.domain.events import TERMINAL_EVENTS, Record
+from orchx.domain.lineage import AcceptedRecords
+from orchx.engine.admission import Admission
+from orchx.engine.endings import DispatcherMail
+from orchx.errors import NotFound, OrchxError
+from orchx.ports.catalog import Catalog
+from orchx.ports.clock import Clock
+from orchx.ports.command_queue import Accepted, CommandQueue
+from orchx.ports.deliveries import Deliveries
+from orchx.ports.event_log import EventLog
+from orchx.ports.gateway import Readiness
+from orchx.ports.state_store import TERMINAL, Filter, Page, StateStore, WorkflowSummary
+from orchx.ports.supervision import Ending
+
+MAX_RECENT = 20_000
+RECHECK_S = 2.0
+FOLLOW_INTERVAL_S = 0.1
+HEARTBEAT_S = 10.0
+READY_TIMEOUT_S = 2.0
+
+
+class EngineGateway:
+    """Implements `Gateway` on the ports.
+
+    Args:
+        mail: the way to the Dispatcher.
+        barrier: returns when the projection holds all that is in the log now.
+        exposition: collects the metrics of all processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: CommandQueue,
+        log: EventLog,
+        store: StateStore,
+        catalog: Catalog,
+        deliveries: Deliveries,
+        mail: DispatcherMail,
+        admission: Admission,
+        clock: Clock,
+        barrier: Callable[[], Awaitable[None]],
+        exposition: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        self.catalog = catalog
+        self.deliveries = deliveries
+        self._queue = queue
+        self._log = log
+        self._store = store
+        self._mail = mail
+        self._admission = admission
+        self._clock = clock
+        self._barrier = barrier
+        self._exposition = exposition
+        self._recent: OrderedDict[str, m.StartWorkflow] = OrderedDict()
+
+    async def submit(self, commands: Sequence[m.AnyCommand]) -> Sequence[Accepted]:
+        """Admit, make durable, hand over."""
+        self._admit(commands)
+        accepted = await self._queue.put(commands)
+        fresh = [c for c, a in zip(commands, accepted, strict=True) if not a.duplicate]
+        for command in fresh:
+            if isinstance(command, m.StartWorkflow):
+                self._recent[command.workflow_id] = command
+        while len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
+        if fresh:
+            self._mail.offer(fresh)
+        return accepted
+
+    def _admit(self, commands: Sequence[m.AnyCommand]) -> None:
+        by_tenant: dict[str, int] = {}
+        deadlines_ms: list[int] = []
+        for command in commands:
+            if isinstance(command, m.StartWorkflow):
+                tenant = command.request.tenant
+                by_tenant[tenant] = by_tenant.get(tenant, 0) + 1
+                if command.request.deadline_ms is not None:
+                    deadlines_ms.append(command.request.deadline_ms)
+        if by_tenant:
+            self._admission.update(self._mail.load)
+            self._admission.check(by_tenant, deadlines_ms, self._clock.now_ms())
+
+    async def wait(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
+        """Wait for the end: told by the Dispatcher, and looked up now and then in case not."""
+        until_s = asyncio.get_running_loop().time() + timeout_s
+        known = self._recent.get(workflow_id)
+        if known is None:
+            summary = await self.show(workflow_id)
+            if summary.status in TERMINAL:
+                return summary
+        future = self._mail.expect(workflow_id)
+        try:
+            while True:
+                left_s = until_s - asyncio.get_running_loop().time()
+                try:
+                    ending = await asyncio.wait_for(
+                        asyncio.shield(future), min(RECHECK_S, max(left_s, 0.0))
+                    )
+                except TimeoutError:
+                    if left_s <= RECHECK_S:
+                        return None
+                    await self._barrier()
+                    found = (await self._store.load([workflow_id])).get(workflow_id)
+                    if found is not None and found.status in TERMINAL:
+                        return found
+                    continue
+                if known is not None:
+                    return ended(known, ending)
+                return await self._terminal(workflow_id)
+        finally:
+            self._mail.forget(workflow_id, future)
+
+    async def _terminal(self, workflow_id: str) -> WorkflowSummary:
+        await self._barrier()
+        return await self.show(workflow_id)
+
+    async def show(self, workflow_id: str) -> WorkflowSummary:
+        """Return the projection's row; an accepted start that it lacks is pending."""
+        found = (await self._store.load([workflow_id])).get(workflow_id)
+        if found is not None:
+            return found
+        start: m.AnyCommand | None = self._recent.get(workflow_id)
+        if start is None:
+            start = await self._queue.find(workflow_id)
+        if not isinstance(start, m.StartWorkflow):
+            await self._barrier()
+            found = (await self._store.load([workflow_id])).get(workflow_id)
+            if found is None:
+                raise NotFound(f"there is no workflow {workflow_id}")
+            return found
+        return pending(start)
+
+    async def list(self, filter_: Filter) -> Page:
+        """Return one page of workflows, newest first."""
+        return await self._store.list(filter_)
+
+    async def history(
+        self, workflow_id: str, *, after_offset: int = 0, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return the records that count."""
+        records = await self._log.read(workflow_id)
+        if not records:
+            await self.show(workflow_id)
+        accepted = [r for r in AcceptedRecords().of(records) if r.offset > after_offset]
+        return accepted[:limit]
+
+    async def follow(
+        self, workflow_id: str, *, after_offset: int = 0
+    ) -> AsyncIterator[Record | None]:
+        """Yield records as they become durable, and None as a heartbeat."""
+        await self.show(workflow_id)
+        reader, offset, silent_s = AcceptedRecords(), 0, 0.0
+        while True:
+            records = await self._log.read(workflow_id, after_offset=offset)
+            for record in records:
+                offset = record.offset
+                if not reader.accepts(record) or offset <= after_offset:
+                    continue
+                yield record
+                if isinstance(record.event, TERMINAL_EVENTS):
+                    return
+            silent_s = 0.0 if records else silent_s + FOLLOW_INTERVAL_S
+            if silent_s >= HEARTBEAT_S:
+                silent_s = 0.0
+                yield None
+            await self._clock.sleep(FOLLOW_INTERVAL_S)
+
+    async def ready(self) -> Readiness:
+        """Ask each part, within a limit."""
+        parts = {
+            "queue": await _state(self._queue.backlog()),
+            "log": await _state(self._log.last_offset()),
+            "projection": await _state(self._barrier()),
+            "dispatcher": await _state(self._mail.unknown("")),
+        }
+        return Readiness(ready=all(state == "ok" for state in parts.values()), parts=parts)
+
+    async def metrics(self) -> bytes:
+        """Return the exposition of all processes."""
+        return await self._exposition()
+
+
+async def _state(question: Awaitable[object]) -> str:
+    try:
+        await asyncio.wait_for(question, READY_TIMEOUT_S)
+    except TimeoutError:
+        return f"no answer within {READY_TIMEOUT_S:g} s"
+    except OrchxError as error:
+        return str(error)
+    return "ok"
+
+
+def pending(start: m.StartWorkflow) -> WorkflowSummary:
+    """Return what can be said of a workflow that was accepted and has not begun."""
+    return WorkflowSummary(
+        workflow_id=start.workflow_id,
+        status="pending",
+        namespace=start.namespace,
+        name=start.name,
+        version=start.version,
+        tenant=start.request.tenant,
+        type=start.request.type,
+        priority=start.request.priority,
+        deadline_ms=start.request.deadline_ms,
+        created_at_ms=start.created_at_ms,
+        updated_at_ms=start.created_at_ms,
+        labels=start.request.labels,
+        traceparent=start.traceparent,
+    )
+
+
+def ended(start: m.StartWorkflow, ending: Ending) -> WorkflowSummary:
+    """Return the summary of a workflow from its two ends, before the projection has it."""
+    return replace(
+        pending(start),
+        status=ending.status,
+        updated_at_ms=ending.ended_at_ms,
+        ended_at_ms=ending.ended_at_ms,
+        output=ending.output,
+        error=None if ending.error is None else ending.error.as_json(),
+    )

@@ -1,0 +1,410 @@
+"""The owner of live workflows: mailboxes, turns, effects.
+
+A turn drains a workflow's mailbox, decides, appends the events and, once they are
+durable, takes the new state over and runs the effects. All workflows of an owner share
+one event loop; the turns of one loop turn go into the log together. Capacity 1 or N, it
+is the same code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+
+import structlog
+
+from orchx.domain import messages as m
+from orchx.domain.decide import decide, fault_workflow
+from orchx.domain.events import CorrelationStarted, Record, WorkflowPassivated
+from orchx.domain.faults import RUNTIME, standard
+from orchx.domain.state import WorkflowState
+from orchx.domain.turn import Turn
+from orchx.engine.activation import Activated, Activator, Offload
+from orchx.engine.effects import EffectRunner
+from orchx.engine.environment import TurnEnvironment, World
+from orchx.engine.live import Live
+from orchx.engine.outbox import Outbox
+from orchx.errors import OrchxError
+from orchx.ports.clock import Clock
+from orchx.ports.event_log import EventLog
+from orchx.ports.supervision import Assignment, Ending, OwnerStatus, Passivation, Subscription
+from orchx.ports.task_pool import TaskPoolLink
+from orchx.settings import OwnerSettings, SweepSettings
+
+logger = structlog.get_logger(__name__)
+
+MAX_TIMER_S = 3600.0
+
+
+class Owner:
+    """Owns workflows; its methods are what an actor's shell exposes.
+
+    Args:
+        name: the actor's name, to which commands and outcomes are sent.
+        incarnation: unique for this process; with the epoch, what the fold accepts.
+        log: where events become durable.
+        activator: takes workflows up.
+        world: what decisions may ask.
+        pools: the links to the task pools, by pool name.
+        outbox: collects what the Dispatcher is told.
+        clock: time.
+        offload: runs what may take long away from the loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        incarnation: str,
+        log: EventLog,
+        activator: Activator,
+        world: World,
+        pools: Mapping[str, TaskPoolLink],
+        outbox: Outbox,
+        clock: Clock,
+        offload: Offload,
+        settings: OwnerSettings,
+        sweep: SweepSettings,
+    ) -> None:
+        self.name = name
+        self.incarnation = incarnation
+        self._log = log
+        self._activator = activator
+        self._world = world
+        self._pools = pools
+        self._clock = clock
+        self._offload = offload
+        self._settings = settings
+        self._sweep = sweep
+        self._outbox = outbox
+        self._effects = EffectRunner(pools, outbox, clock)
+        self._live: dict[str, Live] = {}
+        self._opening: dict[str, list[Assignment]] = {}
+        self._ready: deque[Live] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._round_planned = False
+        self._lease_until_ms = clock.now_ms() + settings.lease_ms
+        self._closed = False
+
+    # -- what others send -----------------------------------------------------------------
+
+    def hello(self) -> None:
+        """Tell the Dispatcher that this owner is here and holds nothing."""
+        self._outbox.hello()
+
+    def deliver(self, assignments: Sequence[Assignment]) -> None:
+        """Take workflows and commands from the Dispatcher, which thereby renews the lease."""
+        self._renew_lease()
+        for assignment in assignments:
+            live = self._live.get(assignment.workflow_id)
+            if live is not None:
+                self._take(live, assignment)
+            elif assignment.workflow_id in self._opening:
+                self._opening[assignment.workflow_id].append(assignment)
+            else:
+                self._opening[assignment.workflow_id] = [assignment]
+                self._spawn(self._open(assignment.workflow_id, assignment.command))
+
+    def outcomes(self, outcomes: Sequence[m.TaskOutcome]) -> None:
+        """Take the outcomes of calls; those of workflows not owned here are dropped."""
+        for outcome in outcomes:
+            live = self._live.get(outcome.workflow_id)
+            if live is not None:
+                self._post(live, outcome)
+
+    def status(self, expected: Sequence[str]) -> OwnerStatus:
+        """Renew the lease and say what of `expected` is not here, and what else is."""
+        self._renew_lease()
+        wanted = set(expected)
+        here = self._live.keys() | self._opening.keys()
+        return OwnerStatus(
+            incarnation=self.incarnation,
+            unknown=[i for i in expected if i not in here],
+            live=len(here),
+            unexpected=sorted(i for i in here if i not in wanted),
+        )
+
+    def states(self) -> Mapping[str, WorkflowState]:
+        """Return the live states by workflow id: for checks and views, not to be changed."""
+        return {key: live.state for key, live in self._live.items()}
+
+    # -- taking workflows up ----------------------------------------------------------------
+
+    async def _open(self, workflow_id: str, command: m.AnyCommand | None) -> None:
+        activated: Activated | None = None
+        try:
+            if isinstance(command, m.StartWorkflow):
+                activated = await self._activator.start(command)
+            else:
+                activated = await self._activator.take_up(workflow_id)
+        except OrchxError as error:
+            logger.warning("not activated", workflow_id=workflow_id, error=str(error))
+        waiting = self._opening.pop(workflow_id)
+        if self._closed:
+            return
+        if activated is None:
+            self._outbox.lost(workflow_id)
+        elif activated.live is None:
+            self._already_over(activated.state, waiting)
+        else:
+            self._own(activated.live, activated.opening, waiting)
+
+    def _already_over(self, state: WorkflowState, waiting: Iterable[Assignment]) -> None:
+        self._outbox.ended(_ending(state, self._clock.now_ms()))
+        for assignment in waiting:
+            if assignment.command is not None:
+                self._outbox.applied(assignment.command.id)
+
+    def _own(self, live: Live, opening: Turn | None, waiting: Iterable[Assignment]) -> None:
+        self._live[live.workflow_id] = live
+        live.watched = any(assignment.watched for assignment in waiting)
+        live.touched_ms = self._clock.now_ms()
+        if opening is not None:
+            self._take_over(live, opening)
+            self._outbox.applied(live.workflow_id)
+            if self._retire_if_over(live):
+                return
+        else:
+            self._post(live, m.Resume())
+        for assignment in waiting:
+            if assignment.command is not None and not (
+                opening is not None and assignment.command.id == live.workflow_id
+            ):
+                self._take(live, assignment)
+
+    def _take(self, live: Live, assignment: Assignment) -> None:
+        live.watched |= assignment.watched
+        command = assignment.command
+        if command is None:
+            return
+        if isinstance(command, m.StartWorkflow) or command.id in live.state.commands:
+            self._outbox.applied(command.id)  # the log has it already
+        else:
+            self._post(live, command)
+
+    # -- mailboxes and turns ------------------------------------------------------------------
+
+    def _post(self, live: Live, message: m.Message) -> None:
+        live.mailbox.append(message)
+        if not live.busy:
+            self._make_ready(live)
+
+    def _make_ready(self, live: Live) -> None:
+        live.busy = True
+        self._ready.append(live)
+        if not self._round_planned:
+            self._round_planned = True
+            asyncio.get_running_loop().call_soon(self._start_round)
+
+    def _start_round(self) -> None:
+        """Decide for every workflow that has mail, or wait for the lease."""
+        self._round_planned = False
+        if self._closed or not self._ready:
+            return
+        if self._clock.now_ms() >= self._lease_until_ms:
+            self._round_planned = True
+            interval_s = self._sweep.interval_ms / 1000
+            asyncio.get_running_loop().call_later(interval_s, self._start_round)
+            return
+        batch, self._ready = self._ready, deque()
+        quick = [live for live in batch if not live.plan.definition.needs_sandbox]
+        if quick:
+            turns = [(live, turn) for live in quick for turn in self._decide(live)]
+            self._spawn(self._commit(turns))
+        for live in batch:
+            if live.plan.definition.needs_sandbox:
+                self._spawn(self._decide_away(live))
+
+    async def _decide_away(self, live: Live) -> None:
+        turns = await self._offload(lambda: self._decide(live))
+        await self._commit([(live, turn) for turn in turns])
+
+    def _decide(self, live: Live) -> list[Turn]:
+        """Return a turn per message in the mailbox, each on the state that the last one left."""
+        turns: list[Turn] = []
+        state = live.state
+        while live.mailbox:
+            message = live.mailbox.popleft()
+            live.taken.append(message)
+            turn = self._turn(live, state, message)
+            state = turn.state
+            turns.append(turn)
+            if turn.unsettled:
+                live.mailbox.appendleft(m.Resume(again=False))
+                break
+        return turns
+
+    def _turn(self, live: Live, state: WorkflowState, message: m.Message) -> Turn:
+        env = TurnEnvironment(self._world, live.traceparent)
+        try:
+            return decide(state, live.plan.definition, message, env)
+        except Exception as error:  # this actor's edge: a bug must end one workflow, visibly
+            logger.exception("decision failed", workflow_id=live.workflow_id)
+            turn = Turn(state, live.plan.definition, env)
+            detail = f"{type(error).__name__}: {error}"
+            fault_workflow(turn, standard(RUNTIME, "Internal error", detail=detail))
+            return turn
+
+    async def _commit(self, turns: Sequence[tuple[Live, Turn]]) -> None:
+        """Make events durable, then take the states over and run the effects."""
+        records: list[Record] = []
+        for live, turn in turns:
+            if turn.events:
+                records.extend(live.records(turn.events, turn.env.now_ms, self.incarnation))
+        if records:
+            try:
+                await self._log.append(records)
+            except OrchxError as error:
+                self._give_up([live for live, _ in turns], error)
+                return
+        if self._closed:
+            return
+        for live, turn in turns:
+            self._take_over(live, turn)
+        for live in {id(live): live for live, _ in turns}.values():
+            self._after_turns(live)
+
+    def _take_over(self, live: Live, turn: Turn) -> None:
+        live.state = turn.state
+        if turn.effects:
+            self._effects.run(turn.effects, watched=live.watched)
+        for event in turn.events:
+            if type(event) is CorrelationStarted:
+                self._outbox.listening(
+                    Subscription(workflow_id=live.workflow_id, types=event.types)
+                )
+        self._arm_timer(live)
+
+    def _after_turns(self, live: Live) -> None:
+        for message in live.taken:
+            if isinstance(message, m.Command):
+                self._outbox.applied(message.id)
+        live.taken.clear()
+        live.busy = False
+        live.touched_ms = self._clock.now_ms()
+        if not self._retire_if_over(live) and live.mailbox:
+            self._make_ready(live)
+
+    def _retire_if_over(self, live: Live) -> bool:
+        if not live.state.terminal and not live.state.passivated:
+            return False
+        for message in live.mailbox:
+            if live.state.terminal and isinstance(message, m.Command):
+                self._outbox.applied(message.id)  # too late: the workflow is over
+        if live.state.passivated and live.mailbox:
+            return False
+        self._drop(live)
+        if live.state.passivated:
+            self._outbox.passivated(
+                Passivation(workflow_id=live.workflow_id, due_at_ms=live.state.next_due_ms())
+            )
+        return True
+
+    def _give_up(self, lives: Iterable[Live], error: OrchxError) -> None:
+        """Let go of workflows whose append failed: what is durable is unknown, so the state
+        is too. The Dispatcher has them taken up again, from the log."""
+        logger.error("append failed", error=str(error))
+        for live in lives:
+            if self._live.get(live.workflow_id) is live:
+                self._drop(live)
+                self._outbox.lost(live.workflow_id)
+
+    def _drop(self, live: Live) -> None:
+        del self._live[live.workflow_id]
+        if live.timer is not None:
+            live.timer.cancel()
+            live.timer = None
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def _arm_timer(self, live: Live) -> None:
+        due_ms = None if live.state.terminal else live.state.next_due_ms()
+        if live.timer is not None:
+            if due_ms == live.timer_due_ms:
+                return
+            live.timer.cancel()
+            live.timer = None
+        live.timer_due_ms = due_ms
+        if due_ms is not None:
+            delay_s = max(0.0, (due_ms - self._clock.now_ms()) / 1000)
+            loop = asyncio.get_running_loop()
+            live.timer = loop.call_later(min(delay_s, MAX_TIMER_S), self._timer_fired, live)
+
+    def _timer_fired(self, live: Live) -> None:
+        live.timer = None
+        if self._live.get(live.workflow_id) is not live:
+            return
+        due_ms = live.state.next_due_ms()
+        if due_ms is not None and due_ms <= self._clock.now_ms():
+            self._post(live, m.TimerFired())
+        else:
+            self._arm_timer(live)
+
+    def _renew_lease(self) -> None:
+        self._lease_until_ms = self._clock.now_ms() + self._settings.lease_ms
+
+    async def sweep(self) -> None:
+        """Passivate what only waits, and dispatch again what the pools have lost."""
+        now_ms = self._clock.now_ms()
+        idle_since_ms = now_ms - self._settings.passivate_after_ms
+        letting_go: list[tuple[Live, Turn]] = []
+        for live in self._live.values():
+            if live.busy or live.touched_ms > idle_since_ms or not live.state.only_waits():
+                continue
+            turn = Turn(live.state, live.plan.definition, TurnEnvironment(self._world))
+            turn.record(WorkflowPassivated(due_at_ms=live.state.next_due_ms()))
+            live.busy = True
+            letting_go.append((live, turn))
+        if letting_go:
+            await self._commit(letting_go)
+        await self._find_lost_calls(now_ms - self._sweep.interval_ms)
+
+    async def _find_lost_calls(self, before_ms: int) -> None:
+        """Ask every pool whether it has what this owner waits for."""
+        waiting: dict[str, dict[str, Live]] = {}
+        for live in self._live.values():
+            for frame in live.state.executing():
+                if frame.call is not None and frame.started_at_ms <= before_ms:
+                    execution = f"{live.workflow_id}/{frame.id}"
+                    waiting.setdefault(frame.call.pool, {})[execution] = live
+        for pool, executions in waiting.items():
+            try:
+                unknown = await self._pools[pool].unknown(list(executions))
+            except OrchxError as error:
+                logger.warning("pool unreachable", pool=pool, error=str(error))
+                continue
+            for live in {id(x): x for x in (executions[e] for e in unknown)}.values():
+                if self._live.get(live.workflow_id) is live:
+                    self._post(live, m.Resume())
+
+    async def run(self) -> None:
+        """Sweep until closed."""
+        self.hello()
+        while not self._closed:
+            await self._clock.sleep(self._sweep.interval_ms / 1000)
+            await self.sweep()
+
+    def close(self) -> None:
+        """Stop: nothing more is decided or sent."""
+        self._closed = True
+        for live in list(self._live.values()):
+            self._drop(live)
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _ending(state: WorkflowState, now_ms: int) -> Ending:
+    assert state.status in ("completed", "faulted", "cancelled")
+    return Ending(
+        workflow_id=state.workflow_id,
+        status=state.status,
+        ended_at_ms=now_ms,
+        output=state.output,
+        error=state.error,
+    )

@@ -1,0 +1,125 @@
+"""Which owner gets which workflow: isolation, capacity, and the order of those that wait."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from orchx.domain.messages import AnyCommand
+from orchx.ports.supervision import OwnerLink
+
+Isolation: TypeAlias = Literal["auto", "shared", "dedicated"]
+CRITICAL = 0  # this priority never shares an owner
+NO_DEADLINE_MS = 2**62
+
+
+@dataclass(slots=True)
+class Entry:
+    """What the Dispatcher knows of one workflow that is not over.
+
+    `owner` is where it is placed, None while it waits for a place or is passive;
+    `commands` are those not yet known to be in the log, with when they were last sent.
+    """
+
+    workflow_id: str
+    tenant: str = "default"
+    priority: int = 5
+    deadline_ms: int | None = None
+    isolation: Isolation = "auto"
+    owner: str | None = None
+    queued: bool = False
+    fresh: bool = False  # not started yet
+    passive: bool = False  # let go by its owner, until `due_at_ms` or a command
+    due_at_ms: int | None = None
+    commands: dict[str, AnyCommand] = field(default_factory=dict)
+    sent_ms: int = 0
+    watched: bool = False
+
+
+@dataclass(slots=True)
+class Station:
+    """One owner, as the Dispatcher sees it."""
+
+    link: OwnerLink
+    capacity: int
+    dedicated: bool
+    incarnation: str = ""
+    held: set[str] = field(default_factory=set)
+    reachable: bool = True
+    last_contact_ms: int = 0
+
+    @property
+    def free(self) -> int:
+        """How many more workflows it takes."""
+        return self.capacity - len(self.held) if self.reachable else 0
+
+
+class WaitingRoom:
+    """Workflows that wait for a place: those taken up again first, then by priority,
+    deadline and age."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[bool, int, int, int, Entry]] = []
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, entry: Entry) -> None:
+        """Add a workflow, unless it waits already."""
+        if entry.queued:
+            return
+        entry.queued = True
+        deadline_ms = NO_DEADLINE_MS if entry.deadline_ms is None else entry.deadline_ms
+        key = (entry.fresh, entry.priority, deadline_ms, next(self._order), entry)
+        heapq.heappush(self._heap, key)
+
+    def pop(self) -> Entry:
+        """Take the next one out."""
+        entry = heapq.heappop(self._heap)[-1]
+        entry.queued = False
+        return entry
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (item[-1] for item in self._heap)
+
+
+class Stations:
+    """All owners."""
+
+    def __init__(self, stations: Iterable[Station]) -> None:
+        self.by_name = {station.link.name: station for station in stations}
+        self._dedicated = [s for s in self.by_name.values() if s.dedicated]
+        self._shared = [s for s in self.by_name.values() if not s.dedicated]
+
+    def __iter__(self) -> Iterator[Station]:
+        return iter(self.by_name.values())
+
+    @property
+    def held(self) -> int:
+        """How many workflows are placed."""
+        return sum(len(station.held) for station in self.by_name.values())
+
+    def any_free(self) -> bool:
+        """Return whether any owner takes another workflow."""
+        return any(station.free > 0 for station in self.by_name.values())
+
+    def choose(self, entry: Entry) -> Station | None:
+        """Return the owner for a workflow; None: it has to wait.
+
+        `dedicated` and critical workflows take a dedicated owner and nothing else (where
+        there is any); `auto` takes one that is free, else a shared one.
+        """
+        alone = entry.isolation == "dedicated" or (
+            entry.isolation == "auto" and entry.priority == CRITICAL
+        )
+        if entry.isolation != "shared" and self._dedicated:
+            for station in self._dedicated:
+                if station.free > 0:
+                    return station
+            if alone:
+                return None
+        return max((s for s in self._shared if s.free > 0), key=lambda s: s.free, default=None)

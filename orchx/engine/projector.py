@@ -1,0 +1,219 @@
+"""Keeps the state store true to the log.
+
+At-least-once input, exactly-once effect: a batch's summaries and the offset behind it are
+saved in one transaction, so a crash at any await repeats the batch from the same start.
+Whatever goes wrong in a step, what is in memory is dropped and read again from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NoReturn
+
+import structlog
+
+from orchx.domain.events import Record
+from orchx.engine.summary import LiveSummary
+from orchx.errors import DriverError, StorageFull, TryLater, Unavailable
+from orchx.ports.clock import Clock
+from orchx.ports.event_log import EventLog
+from orchx.ports.log_observer import LogObserver
+from orchx.ports.state_store import StateStore
+from orchx.settings import Settings
+
+BATCH_LIMIT = 2_000
+"""Records per step: some 160 workflows' worth, one transaction."""
+
+LIVE_LIMIT = 4_096
+"""Summaries of running workflows kept in memory; any other is loaded when it is needed."""
+
+BARRIER_TIMEOUT_S = 10.0
+FAILURE_DELAY_S = 1.0
+"""Pause of `run` after a failed step."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Projector:
+    """Reads the log on and folds what counts into the state store. One per store.
+
+    `observer`, if there is one, hears of every accepted record at least once, before the
+    offset moves past it.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        store: StateStore,
+        clock: Clock,
+        settings: Settings,
+        *,
+        observer: LogObserver | None = None,
+        batch_limit: int = BATCH_LIMIT,
+        live_limit: int = LIVE_LIMIT,
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._clock = clock
+        self._interval_s = settings.sweep.projector_interval_ms / 1000
+        self._observer = observer
+        self._batch_limit = batch_limit
+        self._live_limit = live_limit
+        self._turn = asyncio.Lock()
+        self._offset: int | None = None  # None: to be read from the store
+        self._observed = 0  # up to here the observer has heard before a rebuild
+        self._live: OrderedDict[str, LiveSummary] = OrderedDict()
+        self.gaps = 0
+        """Records that could not be applied because one before them is missing: a defect."""
+
+    async def step(self) -> int:
+        """Project one batch and return how many records it held; 0: nothing is left to do.
+
+        Raises:
+            DriverError, StorageFull, TryLater: a store or the observer failed; nothing is lost,
+                and the next step begins where this one did.
+        """
+        async with self._turn:
+            return await self._step()
+
+    async def run(self) -> NoReturn:
+        """Project for ever: at once while there is something, else every interval."""
+        while True:
+            try:
+                applied = await self.step()
+            except (DriverError, StorageFull, TryLater) as error:
+                _log.warning("projector.failed", error=str(error), retry_after_s=FAILURE_DELAY_S)
+                await self._clock.sleep(FAILURE_DELAY_S)
+                continue
+            if applied < self._batch_limit:
+                await self._clock.sleep(self._interval_s)
+
+    async def barrier(self, timeout_s: float = BARRIER_TIMEOUT_S) -> None:
+        """Return when everything that is durable now is projected.
+
+        Raises:
+            Unavailable: that took longer than `timeout_s`.
+            DriverError, StorageFull: a store failed meanwhile.
+        """
+        reached = asyncio.ensure_future(self._catch_up())
+        timer = asyncio.ensure_future(self._clock.sleep(timeout_s))
+        try:
+            await asyncio.wait((reached, timer), return_when=asyncio.FIRST_COMPLETED)
+            if not reached.done():
+                raise Unavailable(f"the projection is not caught up after {timeout_s} s")
+            reached.result()
+        finally:
+            reached.cancel()
+            timer.cancel()
+            await asyncio.gather(reached, timer, return_exceptions=True)
+
+    async def lag(self) -> int:
+        """Return how far the projection is behind the log, in offsets."""
+        offset = self._offset if self._offset is not None else await self._store.offset()
+        return max(0, await self._log.last_offset() - offset)
+
+    async def rebuild(self) -> int:
+        """Drop the projection, replay the whole log, and return how many records that were.
+
+        The observer does not hear again what it has heard; if this is cut short, the next
+        process replays the rest, and its observer hears all of that.
+        """
+        async with self._turn:
+            self._observed = max(self._observed, await self._store.offset())
+            self._forget()
+            await self._store.reset()
+            replayed = 0
+            while applied := await self._step():
+                replayed += applied
+            return replayed
+
+    async def _catch_up(self) -> None:
+        target = await self._log.last_offset()
+        while self._offset is None or self._offset < target:
+            async with self._turn:
+                if self._offset is not None and self._offset >= target:
+                    return
+                if not await self._step():
+                    return  # offsets may have holes; an empty tail is the end of the log
+
+    async def _step(self) -> int:
+        saved = False
+        try:
+            if self._offset is None:
+                self._offset = await self._store.offset()
+            records = await self._log.tail(self._offset, limit=self._batch_limit)
+            if records:
+                await self._project(records, self._offset)
+            saved = True
+            return len(records)
+        finally:
+            if not saved:
+                self._forget()
+
+    async def _project(self, records: Sequence[Record], after_offset: int) -> None:
+        live = await self._summaries_of(records)
+        accepted: list[Record] = []
+        changed: dict[str, LiveSummary] = {}
+        for record in records:
+            summary = live[record.workflow_id]
+            if summary.lineage.judge(record) == "accepted":
+                summary.apply(record)
+                changed[record.workflow_id] = summary
+                accepted.append(record)
+        self._report_gaps(live)
+        if self._observer is not None:
+            unheard = accepted
+            if self._observed > after_offset:
+                unheard = [record for record in accepted if record.offset > self._observed]
+            if unheard:
+                await self._observer.observe(unheard)
+        offset = records[-1].offset
+        await self._store.save([summary.freeze() for summary in changed.values()], offset=offset)
+        self._offset = offset
+        self._keep(live)
+
+    async def _summaries_of(self, records: Sequence[Record]) -> dict[str, LiveSummary]:
+        """Return the live summary of every workflow in the batch; new ones are empty."""
+        known = self._live
+        workflow_ids = dict.fromkeys(record.workflow_id for record in records)
+        unknown = [workflow_id for workflow_id in workflow_ids if workflow_id not in known]
+        stored = await self._store.load(unknown) if unknown else {}
+        live: dict[str, LiveSummary] = {}
+        for workflow_id in workflow_ids:
+            summary = known.get(workflow_id)
+            if summary is None:
+                row = stored.get(workflow_id)
+                summary = LiveSummary(workflow_id) if row is None else LiveSummary.thaw(row)
+            live[workflow_id] = summary
+        return live
+
+    def _keep(self, live: dict[str, LiveSummary]) -> None:
+        """Keep what will be needed soon: neither what has ended nor what sleeps."""
+        for workflow_id, summary in live.items():
+            if summary.ended_at_ms is not None or summary.passivated:
+                self._live.pop(workflow_id, None)
+            else:
+                self._live[workflow_id] = summary
+                self._live.move_to_end(workflow_id)
+        while len(self._live) > self._live_limit:
+            self._live.popitem(last=False)
+
+    def _report_gaps(self, live: dict[str, LiveSummary]) -> None:
+        for workflow_id, summary in live.items():
+            if summary.lineage.gaps:
+                lineage = summary.lineage
+                self.gaps += lineage.gaps
+                lineage.gaps = 0
+                _log.error(
+                    "projector.gap",
+                    workflow_id=workflow_id,
+                    epoch=lineage.epoch,
+                    owner=lineage.owner,
+                    after_seq=lineage.seq,
+                )
+
+    def _forget(self) -> None:
+        self._offset = None
+        self._live.clear()

@@ -1,0 +1,176 @@
+"""Every workflow that is not over: where it is, what waits for it, when it is due.
+
+The Dispatcher decides; the roster keeps the books, places workflows on owners and sends
+each owner what is for it, once per turn of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterable
+
+from orchx.domain.messages import AnyCommand
+from orchx.engine.placement import Entry, Station, Stations, WaitingRoom
+from orchx.ports.clock import Clock
+from orchx.ports.supervision import Assignment
+
+MAX_TIMER_S = 3600.0
+
+
+class Roster:
+    """Entries by workflow id. At most `running_limit` fresh workflows are placed at once."""
+
+    def __init__(self, stations: Stations, clock: Clock, *, running_limit: int) -> None:
+        self.stations = stations
+        self.entries: dict[str, Entry] = {}
+        self.waiting = WaitingRoom()
+        self._clock = clock
+        self._running_limit = running_limit
+        self._command_of: dict[str, str] = {}  # command id -> workflow id
+        self._outgoing: dict[str, list[Assignment]] = {}
+        self._due: list[tuple[int, str]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._planned = False
+
+    # -- entries ---------------------------------------------------------------------------
+
+    def add_command(self, entry: Entry, command: AnyCommand) -> bool:
+        """Give a command to a workflow, new or known; False if it has it already."""
+        if command.id in self._command_of:
+            return False
+        entry = self.entries.setdefault(entry.workflow_id, entry)
+        entry.commands[command.id] = command
+        self._command_of[command.id] = entry.workflow_id
+        if entry.owner is not None:
+            self._send(entry, [command])
+        else:
+            self.seek_place(entry)
+        return True
+
+    def applied(self, command_id: str) -> None:
+        """Forget a command that is in the log."""
+        workflow_id = self._command_of.pop(command_id, None)
+        entry = self.entries.get(workflow_id or "")
+        if entry is not None:
+            entry.commands.pop(command_id, None)
+
+    def remove(self, workflow_id: str) -> list[str]:
+        """Forget a workflow that is over; returns the ids of commands that came too late."""
+        entry = self.entries.pop(workflow_id, None)
+        if entry is None:
+            return []
+        self._release(entry)
+        for command_id in entry.commands:
+            self._command_of.pop(command_id, None)
+        self.place_soon()
+        return list(entry.commands)
+
+    # -- places ----------------------------------------------------------------------------
+
+    def seek_place(self, entry: Entry) -> None:
+        """Have a workflow placed as soon as there is room for it."""
+        self.entries.setdefault(entry.workflow_id, entry)
+        if entry.owner is None:
+            self.waiting.push(entry)
+            self.place_soon()
+
+    def settle_at(self, entry: Entry, station: Station) -> None:
+        """Note that an owner has this workflow already."""
+        self.entries[entry.workflow_id] = entry
+        entry.owner = station.link.name
+        entry.passive = False
+        station.held.add(entry.workflow_id)
+
+    def displace(self, entry: Entry) -> None:
+        """Take a workflow from its owner, to be placed again."""
+        self._release(entry)
+        self.seek_place(entry)
+
+    def sleep(self, entry: Entry, due_at_ms: int | None) -> None:
+        """Note that a workflow is passive until `due_at_ms` or a command."""
+        self._release(entry)
+        entry.fresh = False
+        entry.passive = True
+        entry.due_at_ms = due_at_ms
+        if entry.commands:
+            self.seek_place(entry)
+        elif due_at_ms is not None:
+            heapq.heappush(self._due, (due_at_ms, entry.workflow_id))
+            self._arm()
+        self.place_soon()
+
+    def resend(self, entry: Entry, *, claim: bool = False) -> None:
+        """Send a placed workflow's commands again (`claim`: the workflow too)."""
+        if entry.commands or claim:
+            self._send(entry, list(entry.commands.values()) or [None])
+
+    def place_soon(self) -> None:
+        """Place what waits, and send, at the end of this turn of the event loop."""
+        if not self._planned:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._place_and_send)
+
+    def close(self) -> None:
+        """Stop waking and sending."""
+        self._planned = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _release(self, entry: Entry) -> None:
+        if entry.owner is not None:
+            self.stations.by_name[entry.owner].held.discard(entry.workflow_id)
+            entry.owner = None
+
+    def _place_and_send(self) -> None:
+        self._planned = False
+        blocked: list[Entry] = []
+        while len(self.waiting):
+            entry = self.waiting.pop()
+            if self.entries.get(entry.workflow_id) is not entry or entry.owner is not None:
+                continue
+            over = entry.fresh and self.stations.held >= self._running_limit
+            station = None if over else self.stations.choose(entry)
+            if station is None:
+                blocked.append(entry)
+                if over or not self.stations.any_free():
+                    break
+                continue
+            self.settle_at(entry, station)
+            self._send(entry, list(entry.commands.values()) or [None])
+        for entry in blocked:
+            self.waiting.push(entry)
+        outgoing, self._outgoing = self._outgoing, {}
+        for name, assignments in outgoing.items():
+            self.stations.by_name[name].link.deliver(assignments)
+
+    def _send(self, entry: Entry, commands: Iterable[AnyCommand | None]) -> None:
+        assert entry.owner is not None
+        entry.sent_ms = self._clock.now_ms()
+        batch = self._outgoing.setdefault(entry.owner, [])
+        for command in commands:
+            batch.append(
+                Assignment(workflow_id=entry.workflow_id, command=command, watched=entry.watched)
+            )
+        self.place_soon()
+
+    # -- time ------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._due:
+            delay_s = max(0.0, (self._due[0][0] - self._clock.now_ms()) / 1000)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(min(delay_s, MAX_TIMER_S), self._wake_due)
+
+    def _wake_due(self) -> None:
+        self._timer = None
+        now_ms = self._clock.now_ms()
+        while self._due and self._due[0][0] <= now_ms:
+            due_at_ms, workflow_id = heapq.heappop(self._due)
+            entry = self.entries.get(workflow_id)
+            if entry is not None and entry.owner is None and entry.due_at_ms == due_at_ms:
+                self.seek_place(entry)
+        self._arm()

@@ -1,0 +1,100 @@
+"""Who listens for an event, and which definition a child runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from orchx.domain import faults
+from orchx.domain import messages as m
+from orchx.domain.keys import child_finished_command_id, event_command_id
+from orchx.ports.catalog import Catalog
+
+MAX_SUBSCRIBERS_PER_EVENT = 100_000
+
+
+class Subscriptions:
+    """Which workflows listen for which event types."""
+
+    def __init__(self) -> None:
+        self._by_type: dict[str, set[str]] = {}
+        self._any: set[str] = set()
+        self._types: dict[str, set[str]] = {}
+
+    def add(self, workflow_id: str, types: Sequence[str]) -> None:
+        """Note that a workflow listens for these types (none: for any)."""
+        if not types or "*" in types:
+            self._any.add(workflow_id)
+            return
+        self._types.setdefault(workflow_id, set()).update(types)
+        for kind in types:
+            self._by_type.setdefault(kind, set()).add(workflow_id)
+
+    def remove(self, workflow_id: str) -> None:
+        """Forget a workflow."""
+        self._any.discard(workflow_id)
+        for kind in self._types.pop(workflow_id, ()):
+            listeners = self._by_type[kind]
+            listeners.discard(workflow_id)
+            if not listeners:
+                del self._by_type[kind]
+
+    def listeners(self, kind: str) -> list[str]:
+        """Return the workflows that listen for events of a type."""
+        found = self._any | self._by_type.get(kind, set())
+        return sorted(found)[:MAX_SUBSCRIBERS_PER_EVENT]
+
+    def addressed(self, broadcast: m.DeliverEvent) -> list[m.DeliverEvent]:
+        """Return one command per workflow that listens for a broadcast event."""
+        event = broadcast.event
+        kind, source, event_id = (str(event.get(k, "")) for k in ("type", "source", "id"))
+        return [
+            msgspec.structs.replace(
+                broadcast,
+                id=event_command_id(workflow_id, source, event_id),
+                workflow_id=workflow_id,
+            )
+            for workflow_id in self.listeners(kind)
+        ]
+
+
+class Resolver:
+    """Turns what workflows cause into commands that can be queued."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def resolve(self, command: m.AnyCommand) -> m.AnyCommand | None:
+        """Return the command with the digest of its definition filled in.
+
+        A child whose definition does not exist becomes the news to its parent that it
+        failed; None where nobody waits for it.
+        """
+        if not isinstance(command, m.StartWorkflow) or command.digest:
+            return command
+        found = await self._catalog.find(command.namespace, command.name, command.version)
+        if found is not None:
+            return msgspec.structs.replace(command, version=found.version, digest=found.digest)
+        parent = command.request.parent
+        if parent is None:
+            return None
+        detail = f"there is no definition {command.namespace}/{command.name}:{command.version}"
+        return m.FinishChild(
+            id=child_finished_command_id(command.workflow_id),
+            workflow_id=parent.workflow_id,
+            created_at_ms=command.created_at_ms,
+            frame=parent.frame,
+            error=faults.standard(faults.CONFIGURATION, "No such definition", detail=detail),
+        )
+
+
+def broadcast_command(event: dict[str, object], now_ms: int) -> m.DeliverEvent:
+    """Return the command that hands an emitted event to everyone who listens for it."""
+    source, event_id = str(event.get("source", "")), str(event.get("id", ""))
+    return m.DeliverEvent(
+        id=event_command_id("", source, event_id),
+        workflow_id="",
+        created_at_ms=now_ms,
+        event=event,
+    )

@@ -1,0 +1,178 @@
+"""Keeping the Dispatcher's books true: recovery at start, and audits ever after.
+
+"Stuck is a bug" (DESIGN 5): for every workflow that is not over, an owner has it, a timer
+is set, or a command is on its way. The audit compares what the Dispatcher believes with
+what owners, queue and projection say, and repairs what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from orchx.engine.dispatcher import Dispatcher
+from orchx.engine.placement import Entry, Station
+from orchx.errors import OrchxError, Unavailable
+from orchx.ports.clock import Clock
+from orchx.ports.command_queue import CommandQueue
+from orchx.ports.state_store import StateStore, WorkflowSummary
+from orchx.settings import OwnerSettings, SweepSettings
+
+logger = structlog.get_logger(__name__)
+
+PAGE = 1_000
+RESEND_AFTER_MS = 3_000
+PRUNE_AFTER_MS = 7 * 24 * 3600 * 1000
+SWEEPS_PER_AUDIT = 10
+
+# Returns when the projection holds everything that was in the log at the call.
+Barrier = Callable[[], Awaitable[None]]
+
+
+class Supervision:
+    """Recovers a Dispatcher, then watches over it."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        queue: CommandQueue,
+        store: StateStore,
+        barrier: Barrier,
+        clock: Clock,
+        owners: OwnerSettings,
+        sweep: SweepSettings,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._roster = dispatcher.roster
+        self._queue = queue
+        self._store = store
+        self._barrier = barrier
+        self._clock = clock
+        self._owners = owners
+        self._sweep = sweep
+        self._sweeps = 0
+        self._suspects: set[str] = set()
+
+    async def recover(self) -> None:
+        """Fill the books: what owners hold, what the projection knows, what is queued."""
+        await self._barrier()
+        after_id = ""
+        while page := await self._store.unfinished(after_id=after_id, limit=PAGE):
+            for summary in page:
+                self._adopt(summary)
+            after_id = page[-1].workflow_id
+        await self._reconcile_all()
+        for entry in list(self._roster.entries.values()):
+            if entry.owner is None and not entry.queued and not entry.passive:
+                self._roster.seek_place(entry)
+        await self._offer_pending()
+
+    def _adopt(self, summary: WorkflowSummary) -> None:
+        """Enter a workflow that the projection knows and the books do not."""
+        if summary.workflow_id in self._roster.entries:
+            return
+        entry = Entry(
+            summary.workflow_id,
+            tenant=summary.tenant,
+            priority=summary.priority,
+            deadline_ms=summary.deadline_ms,
+        )
+        self._roster.entries[summary.workflow_id] = entry
+        if summary.listens:
+            self._dispatcher.subscriptions.add(summary.workflow_id, summary.listens)
+        if summary.passivated:
+            self._roster.sleep(entry, summary.due_at_ms)
+
+    async def _offer_pending(self) -> None:
+        position = 0
+        while page := await self._queue.pending(after_position=position, limit=PAGE):
+            self._dispatcher.offer([command for _, command in page])
+            position = page[-1][0]
+
+    # -- sweeping --------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Sweep for ever; a failed sweep is logged and made again."""
+        while True:
+            await self._clock.sleep(self._sweep.interval_ms / 1000)
+            try:
+                await self.sweep()
+            except OrchxError as error:
+                logger.error("sweep failed", error=str(error))
+
+    async def sweep(self) -> None:
+        """Reconcile with every owner; now and then audit the books against the stores."""
+        await self._reconcile_all()
+        now_ms = self._clock.now_ms()
+        for station in self._roster.stations:
+            for workflow_id in list(station.held):
+                entry = self._roster.entries[workflow_id]
+                if entry.commands and now_ms - entry.sent_ms > RESEND_AFTER_MS:
+                    self._roster.resend(entry)
+        self._roster.place_soon()
+        self._dispatcher.watchers.forget_silent()
+        self._sweeps += 1
+        if self._sweeps % SWEEPS_PER_AUDIT == 0:
+            await self.audit()
+            await self._queue.prune(older_than_ms=now_ms - PRUNE_AFTER_MS)
+
+    async def _reconcile_all(self) -> None:
+        for station in self._roster.stations:
+            await self._reconcile(station)
+
+    async def _reconcile(self, station: Station) -> None:
+        """Compare with one owner; one that stays silent beyond its lease loses everything."""
+        asked_ms = self._clock.now_ms()
+        expected = list(station.held)
+        try:
+            status = await station.link.reconcile(expected)
+        except Unavailable:
+            self._silent(station)
+            return
+        station.last_contact_ms = asked_ms
+        station.reachable = True
+        if station.incarnation != status.incarnation:
+            self._dispatcher.renewed(station, status.incarnation)
+            return
+        for workflow_id in status.unknown:
+            entry = self._roster.entries.get(workflow_id)
+            stale = entry is not None and entry.sent_ms < asked_ms - self._sweep.interval_ms
+            if entry is not None and entry.owner == station.link.name and stale:
+                self._roster.resend(entry, claim=True)
+        for workflow_id in status.unexpected:
+            entry = self._roster.entries.get(workflow_id)
+            if entry is not None and entry.owner is None and not entry.commands:
+                self._roster.settle_at(entry, station)
+
+    def _silent(self, station: Station) -> None:
+        silent_ms = self._clock.now_ms() - station.last_contact_ms
+        if silent_ms <= self._owners.lease_ms or not station.reachable:
+            return
+        station.reachable = False
+        logger.error("owner lost", owner=station.link.name, held=len(station.held))
+        for workflow_id in list(station.held):
+            self._roster.displace(self._roster.entries[workflow_id])
+
+    async def audit(self) -> None:
+        """Find workflows that the projection knows as unfinished and the books do not know,
+        and commands that nobody has: seen twice in a row, they are taken up."""
+        await self._barrier()
+        suspects: set[str] = set()
+        after_id = ""
+        while page := await self._store.unfinished(after_id=after_id, limit=PAGE):
+            for summary in page:
+                if summary.workflow_id in self._roster.entries:
+                    continue
+                if summary.workflow_id in self._suspects:
+                    logger.warning("taking up a lost workflow", workflow_id=summary.workflow_id)
+                    self._adopt(summary)
+                    entry = self._roster.entries[summary.workflow_id]
+                    if not summary.passivated:
+                        self._roster.seek_place(entry)
+                else:
+                    suspects.add(summary.workflow_id)
+            after_id = page[-1].workflow_id
+        self._suspects = suspects
+        await self._offer_pending()

@@ -1,0 +1,182 @@
+"""Sends the webhooks that are due: in order within a workflow, side by side otherwise.
+
+The order is the store's doing (`due` holds back what an earlier one precedes) and this
+file's, which never has two of one workflow under way. A crash between an attempt and its
+being stored repeats the attempt, under the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import structlog
+
+from orchx.engine.webhook_schedule import RetrySchedule
+from orchx.engine.webhook_sending import WebhookSender
+from orchx.errors import DriverError, StorageFull, TryLater
+from orchx.ports.clock import Clock
+from orchx.ports.deliveries import Deliveries, Delivery
+
+AILING_HOST_CONCURRENCY = 2
+"""Attempts at once to a host whose last attempt failed: it must not hold up the others."""
+
+AILING_HOSTS_LIMIT = 10_000
+DUE_LIMIT_MAX = 4_096
+FAILURE_DELAY_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class WebhookPump:
+    """Keeps up to `concurrency` attempts under way."""
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        sender: WebhookSender,
+        clock: Clock,
+        schedule: RetrySchedule,
+        *,
+        concurrency: int,
+        interval_s: float,
+    ) -> None:
+        self._deliveries = deliveries
+        self._sender = sender
+        self._clock = clock
+        self._schedule = schedule
+        self._concurrency = concurrency
+        self._interval_s = interval_s
+        self._changed = asyncio.Event()
+        self._under_way: dict[str, Delivery] = {}  # by workflow
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._ended: list[Delivery] = []  # attempts over, not stored yet
+        self._ailing: set[str] = set()  # hosts
+        self._retry_at_ms: int | None = None
+        self._bug: BaseException | None = None
+
+    def wake(self) -> None:
+        """Say that there are new deliveries."""
+        self._changed.set()
+
+    async def run(self) -> NoReturn:
+        """Send for ever; ended by cancelling, which cancels the attempts under way too."""
+        try:
+            while True:
+                self._changed.clear()
+                try:
+                    await self.settle()
+                    await self.start_due()
+                except (DriverError, StorageFull, TryLater) as error:
+                    _log.warning("webhooks.failed", error=str(error), retry_after_s=FAILURE_DELAY_S)
+                    await self._clock.sleep(FAILURE_DELAY_S)
+                    continue
+                await self._rest()
+        finally:
+            await self.stop()
+
+    async def start_due(self) -> int:
+        """Start attempts for what is due while there is room; return how many."""
+        free = self._concurrency - len(self._under_way)
+        if free <= 0:
+            return 0
+        now_ms = self._clock.now_ms()
+        limit = 4 * self._concurrency + len(self._under_way)
+        while True:
+            due = await self._deliveries.due(now_ms=now_ms, limit=limit)
+            started = self._start_some(due, free)
+            if started or len(due) < limit or limit >= DUE_LIMIT_MAX:
+                return started
+            limit = min(2 * limit, DUE_LIMIT_MAX)  # look behind those that may not start now
+
+    async def settle(self) -> int:
+        """Store what the attempts that are over came to; return how many."""
+        if self._bug is not None:
+            raise self._bug
+        ended = self._ended[:]
+        if not ended:
+            return 0
+        await self._deliveries.update(ended)
+        del self._ended[: len(ended)]
+        for delivery in ended:
+            del self._under_way[delivery.workflow_id]
+            if delivery.status == "pending" and (
+                self._retry_at_ms is None or delivery.next_attempt_at_ms < self._retry_at_ms
+            ):
+                self._retry_at_ms = delivery.next_attempt_at_ms
+        return len(ended)
+
+    async def idle(self) -> None:
+        """Return when no attempt is under way."""
+        while self._attempts:
+            await asyncio.wait(self._attempts)
+
+    async def stop(self) -> None:
+        """Cancel the attempts under way; they will be made again."""
+        for attempt in self._attempts:
+            attempt.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        self._under_way.clear()
+        self._ended.clear()
+
+    def _start_some(self, due: Sequence[Delivery], free: int) -> int:
+        per_host = Counter(map(_host, self._under_way.values()))
+        started = 0
+        for delivery in due:
+            if started == free:
+                break
+            host = _host(delivery)
+            if delivery.workflow_id in self._under_way or (
+                host in self._ailing and per_host[host] >= AILING_HOST_CONCURRENCY
+            ):
+                continue
+            per_host[host] += 1
+            started += 1
+            self._start(delivery)
+        return started
+
+    def _start(self, delivery: Delivery) -> None:
+        self._under_way[delivery.workflow_id] = delivery
+        attempt = asyncio.create_task(self._attempt(delivery))
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempt_over)
+
+    def _attempt_over(self, attempt: asyncio.Task[None]) -> None:
+        self._attempts.discard(attempt)
+        if not attempt.cancelled() and attempt.exception() is not None:
+            self._bug = attempt.exception()  # senders answer, they do not raise: `settle` does
+            self._changed.set()
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        answer = await self._sender.send(delivery, at_ms=self._clock.now_ms())
+        after = self._schedule.after(delivery, answer, self._clock.now_ms())
+        host = _host(delivery)
+        if after.status == "delivered":
+            self._ailing.discard(host)
+        elif len(self._ailing) < AILING_HOSTS_LIMIT:
+            self._ailing.add(host)
+        self._ended.append(after)
+        self._changed.set()
+
+    async def _rest(self) -> None:
+        """Wait for an attempt to end, for new deliveries, for a retry's time or the interval."""
+        pause_s = self._interval_s
+        if self._retry_at_ms is not None:
+            pause_s = min(pause_s, max(0.0, (self._retry_at_ms - self._clock.now_ms()) / 1000))
+            if pause_s < self._interval_s:
+                self._retry_at_ms = None
+        timer = asyncio.ensure_future(self._clock.sleep(pause_s))
+        changed = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait((timer, changed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            changed.cancel()
+            await asyncio.gather(timer, changed, return_exceptions=True)
+
+
+def _host(delivery: Delivery) -> str:
+    return urlsplit(delivery.url).netloc

@@ -1,0 +1,1 @@
+"""Features, policies, reward, drift, evaluation, experiments: how outcomes change decisions."""

@@ -1,0 +1,80 @@
+"""Definitions and services: what can be run, and what can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchx.domain.services import Service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDefinition:
+    """A definition as it was published. `source` is canonical JSON; immutable per version.
+
+    `text` is what the author wrote (YAML or JSON); `request_type`, where set, binds
+    requests of that type to this definition.
+    """
+
+    namespace: str
+    name: str
+    version: str
+    digest: str
+    source: bytes
+    text: str
+    created_at_ms: int
+    request_type: str | None = None
+    retired: bool = False
+
+
+class Catalog(Protocol):
+    """Publishes, finds and retires definitions; holds the services. Changes have a number,
+    `revision`, by which caches notice them."""
+
+    async def publish(self, definition: StoredDefinition) -> bool:
+        """Store a new version; False if this very version (same digest) was there.
+
+        Raises:
+            Conflict: the version exists with another content, or the request type is
+                bound to another definition.
+        """
+        ...
+
+    async def find(
+        self, namespace: str, name: str, version: str = "latest"
+    ) -> StoredDefinition | None:
+        """Return a version; `latest` is the highest by semantic version, not retired."""
+        ...
+
+    async def by_request_type(self, request_type: str) -> StoredDefinition | None:
+        """Return the latest definition bound to a request type."""
+        ...
+
+    async def versions(self, namespace: str, name: str) -> Sequence[StoredDefinition]:
+        """Return all versions, highest first."""
+        ...
+
+    async def list(self) -> Sequence[StoredDefinition]:
+        """Return the latest version of every definition, by namespace and name."""
+        ...
+
+    async def retire(self, namespace: str, name: str, version: str) -> bool:
+        """Take a version out of use for new workflows; False if there is none."""
+        ...
+
+    async def put_services(self, services: Sequence[Service]) -> None:
+        """Create or replace services by name."""
+        ...
+
+    async def services(self) -> Sequence[Service]:
+        """Return all services, by name."""
+        ...
+
+    async def revision(self) -> int:
+        """Return a number that grows with every change."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the files."""
+        ...

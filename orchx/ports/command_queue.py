@@ -1,0 +1,63 @@
+"""Commands, durable before anyone is told that they were accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchx.domain.messages import AnyCommand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What became of one offered command. `duplicate`: the same id was there before."""
+
+    command_id: str
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How many commands wait, in all and per tenant."""
+
+    total: int
+    by_tenant: dict[str, int]
+
+
+class CommandQueue(Protocol):
+    """A durable queue with at-least-once delivery and ids that are remembered."""
+
+    async def put(self, commands: Sequence[AnyCommand]) -> Sequence[Accepted]:
+        """Store commands; on return they are durable. A known id is not stored again.
+
+        Raises:
+            Conflict: a known id came with another content (first such command is named);
+                nothing of this call was stored.
+            StorageFull, DriverError: nothing was stored.
+        """
+        ...
+
+    async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
+        """Return commands not yet acknowledged, oldest first, each with its position."""
+        ...
+
+    async def find(self, command_id: str) -> AnyCommand | None:
+        """Return a command, acknowledged or not, unless it was pruned."""
+        ...
+
+    async def acknowledge(self, command_ids: Sequence[str]) -> None:
+        """Mark commands as applied. May be lost in a crash: they are then delivered again."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """Count what is not acknowledged."""
+        ...
+
+    async def prune(self, *, older_than_ms: int) -> int:
+        """Forget acknowledged commands accepted before this time; return how many."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the files."""
+        ...

@@ -1,0 +1,70 @@
+"""Webhook deliveries: what is on its way, what came back, what was given up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+DeliveryStatus: TypeAlias = Literal["pending", "delivered", "undelivered"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One webhook. `id` is the `webhook-id` that the receiver sees, the same on every try.
+
+    `position` orders the deliveries of one workflow; a later one waits for the earlier.
+    Times are epoch milliseconds; `body` is the exact bytes that are signed and sent.
+    """
+
+    id: str
+    workflow_id: str
+    position: int
+    url: str
+    event_type: str
+    body: bytes
+    created_at_ms: int
+    status: DeliveryStatus = "pending"
+    attempts: int = 0
+    next_attempt_at_ms: int = 0
+    last_error: str | None = None
+    ended_at_ms: int | None = None
+
+
+class Deliveries(Protocol):
+    """A durable outbox with the log offset it was filled up to, changed together."""
+
+    async def add(self, deliveries: Sequence[Delivery], *, offset: int) -> None:
+        """Store new deliveries and the offset in one transaction; known ids are kept as they are."""
+        ...
+
+    async def offset(self) -> int:
+        """Return the log offset up to which deliveries were made; 0 at first."""
+        ...
+
+    async def due(self, *, now_ms: int, limit: int) -> Sequence[Delivery]:
+        """Return pending deliveries whose time has come and that no earlier pending one of
+        the same workflow precedes."""
+        ...
+
+    async def update(self, deliveries: Sequence[Delivery]) -> None:
+        """Store new attempts and statuses."""
+        ...
+
+    async def list(
+        self,
+        *,
+        status: DeliveryStatus | None = None,
+        workflow_id: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Delivery]:
+        """Return deliveries, oldest first."""
+        ...
+
+    async def replay(self, ids: Sequence[str], *, now_ms: int) -> int:
+        """Make undelivered ones pending again, due at once; return how many."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the files."""
+        ...

@@ -1,0 +1,89 @@
+"""The engine as the outside sees it: what ingestion (HTTP) needs, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orchx.domain.events import Record
+from orchx.domain.messages import AnyCommand
+from orchx.ports.catalog import Catalog
+from orchx.ports.command_queue import Accepted
+from orchx.ports.deliveries import Deliveries
+from orchx.ports.state_store import Filter, Page, WorkflowSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """Whether requests can be taken, and for each part, `ok` or what is wrong."""
+
+    ready: bool
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Gateway(Protocol):
+    """Takes commands durably and answers questions."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """Definitions and services."""
+        ...
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """Webhooks: what is undelivered, and its replay."""
+        ...
+
+    async def submit(self, commands: Sequence[AnyCommand]) -> Sequence[Accepted]:
+        """Make commands durable, then hand them to the dispatcher.
+
+        Admission comes first: by backlog, tenant share and, for what could not be done in
+        time, deadline.
+
+        Raises:
+            Overloaded: the backlog (503 semantics: `status` 503) or the tenant's share (429) is full.
+            Unavailable: the queue cannot be written now; nothing was accepted.
+            Conflict: an id was used before with another content.
+            StorageFull: the disk took no more; nothing was accepted.
+        """
+        ...
+
+    async def wait(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
+        """Return the summary once the workflow is terminal; None when time is up first."""
+        ...
+
+    async def show(self, workflow_id: str) -> WorkflowSummary:
+        """Return the current summary (`pending` for an accepted start not yet run).
+
+        Raises:
+            NotFound: no such workflow was ever accepted.
+        """
+        ...
+
+    async def list(self, filter_: Filter) -> Page:
+        """Return one page of workflows, newest first."""
+        ...
+
+    async def history(
+        self, workflow_id: str, *, after_offset: int = 0, limit: int = 1000
+    ) -> Sequence[Record]:
+        """Return the accepted records of a workflow (those of fenced owners left out).
+
+        Raises:
+            NotFound: no such workflow.
+        """
+        ...
+
+    def follow(self, workflow_id: str, *, after_offset: int = 0) -> AsyncIterator[Record | None]:
+        """Yield records as they become durable, until the terminal one; None is a heartbeat
+        (at least every 15 s)."""
+        ...
+
+    async def ready(self) -> Readiness:
+        """Say whether requests can be taken."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """Return the Prometheus exposition of all processes."""
+        ...

@@ -1,0 +1,69 @@
+"""What every handler of the HTTP API works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from orchx.errors import Overloaded
+from orchx.ports.gateway import Gateway
+from orchx.serve.definition_cache import DefinitionCache
+from orchx.settings import HttpSettings
+
+if TYPE_CHECKING:
+    from orchx.domain.document import Definition
+
+
+class ReadDefinition(Protocol):
+    """Parses and checks a workflow document.
+
+    Raises `InvalidDocument` or `UnsupportedFeature`.
+    """
+
+    def __call__(self, text: str, *, content_type: str) -> Definition:
+        """Return the document, ready to run."""
+        ...
+
+
+class Slots:
+    """A bound on how many requests may hold something for long."""
+
+    def __init__(self, limit: int, what: str) -> None:
+        self._limit = limit
+        self._what = what
+        self._taken = 0
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold one slot.
+
+        Raises:
+            Overloaded: all are taken.
+        """
+        if self._taken >= self._limit:
+            raise Overloaded(f"{self._limit} {self._what} are open already", retry_after_s=5)
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+    @property
+    def free(self) -> bool:
+        """Tell whether a slot could be had."""
+        return self._taken < self._limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The engine, the settings, and what this process caches and counts."""
+
+    gateway: Gateway
+    settings: HttpSettings
+    definitions: DefinitionCache
+    read_definition: ReadDefinition
+    now_ms: Callable[[], int]
+    streams: Slots
+    waits: Slots

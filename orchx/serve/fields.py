@@ -1,0 +1,108 @@
+"""Field types that bodies and query parameters share."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
+
+MAX_URL_CHARS: Final = 2048
+
+_DATE_TIME: Final = re.compile(
+    r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})", re.ASCII
+)
+_DECIMAL: Final = re.compile(r"-?\d{1,18}", re.ASCII)
+_URL: Final = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?$"
+_NUMBER: Final = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+
+
+def epoch_ms(value: Any) -> int:
+    """Return an RFC 3339 date-time as epoch milliseconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str) or not _DATE_TIME.fullmatch(value.upper()):
+        raise ValueError("Input should be an RFC 3339 date-time such as 2026-03-01T12:00:00Z")
+    try:
+        return round(datetime.fromisoformat(value.upper()).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise ValueError("Input should be a date and time that exist") from None
+
+
+def _plain_http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError("Input should be an absolute http or https URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
+        raise ValueError("Input should be an absolute http or https URL")
+    if "@" in parts.netloc:
+        raise ValueError("Input should be a URL without user name and password")
+    return value
+
+
+def whole(value: Any) -> Any:
+    """Return 5 for 5.0: in JSON, and for JSON schema, that is the same number."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _visible_ascii(value: str) -> str:
+    if any(not "!" <= char <= "~" for char in value):
+        raise ValueError("Input should be visible ASCII characters")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> BeforeValidator:
+    """Take only the plain spelling: int() alone would also take " 5" and "1_000"."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not pattern.fullmatch(value):
+            raise ValueError(f"Input should be {what}")
+        return value
+
+    return BeforeValidator(check)
+
+
+Int = Annotated[int, BeforeValidator(whole)]
+Timestamp = Annotated[
+    int,
+    BeforeValidator(epoch_ms),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+HttpUrl = Annotated[
+    str,
+    StringConstraints(min_length=8, max_length=MAX_URL_CHARS, pattern=_URL),
+    AfterValidator(_plain_http_url),
+]
+IdempotencyKey = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]+$"),
+    AfterValidator(_visible_ascii),
+]
+Tenant = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+]
+RequestType = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$")
+]
+DnsName = Annotated[  # what the DSL takes as a namespace or name
+    str,
+    StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"),
+]
+Version = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]*$")
+]
+LabelKey = Annotated[
+    str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+]
+ShortText = Annotated[str, StringConstraints(max_length=255)]
+QueryInt = Annotated[int, _matching(_DECIMAL, "a whole number")]
+QueryNumber = Annotated[float, _matching(_NUMBER, "a number of seconds")]
+QueryBool = Annotated[bool, _matching(re.compile("true|false"), "true or false")]

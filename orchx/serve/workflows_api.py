@@ -1,0 +1,198 @@
+"""Workflows: what became of a request, its history, and acting on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from orchx.domain.cloud_events import CloudEvents
+from orchx.domain.events import Record
+from orchx.domain.keys import event_command_id
+from orchx.domain.messages import AnyCommand, CancelWorkflow, DeliverEvent
+from orchx.errors import Conflict, NotFound, Overloaded
+from orchx.ports.state_store import TERMINAL, Filter, WorkflowSummary
+from orchx.serve.answers import listed_json, workflow_json
+from orchx.serve.context import Api
+from orchx.serve.identifiers import cancel_command_id
+from orchx.serve.incoming_events import read_event
+from orchx.serve.media import CLOUD_EVENTS_TYPE, read_json_request
+from orchx.serve.models import CancelBody
+from orchx.serve.routing import Call, json_response
+from orchx.serve.sse import CONTENT_TYPE as SSE_TYPE
+from orchx.serve.sse import HEADERS as SSE_HEADERS
+from orchx.serve.sse import last_event_id, stream
+from orchx.serve.validation import read_model
+
+MAX_ID_CHARS: Final = 255
+LEARN_PAGE: Final = 1000
+MAX_LEARNT: Final = 20_000  # records read to find out which tasks a later page is about
+
+
+async def show(api: Api, call: Call) -> Response:
+    """`GET /v1/workflows/{id}`."""
+    return json_response(workflow_json(await _visible(api, call)))
+
+
+async def list_workflows(api: Api, call: Call) -> Response:
+    """`GET /v1/workflows`."""
+    query = call.query
+    label = None if query.label is None else tuple(query.label.split("=", 1))
+    page = await api.gateway.list(
+        Filter(
+            status=query.status,
+            namespace=query.namespace,
+            name=query.name,
+            tenant=call.caller.tenant_for(query.tenant),
+            type=query.type,
+            created_after_ms=query.created_after,
+            created_before_ms=query.created_before,
+            label=label,
+            cursor=query.cursor,
+            limit=query.limit,
+        )
+    )
+    body = {"workflows": [listed_json(one) for one in page.workflows], "cursor": page.cursor}
+    headers = {}
+    if page.cursor is not None:
+        headers["Link"] = _next_link(call.request, {"cursor": page.cursor})
+    return json_response(body, 200, headers)
+
+
+async def history(api: Api, call: Call) -> Response:
+    """`GET /v1/workflows/{id}/history`."""
+    workflow = await _visible(api, call)
+    after, limit = call.query.after, call.query.limit
+    records = await _records(api, workflow, after, limit)
+    events = await _renderer(api, workflow, records, after)
+    headers = {}
+    if len(records) == limit:
+        following = {"after": str(records[-1].offset), "limit": str(limit)}
+        headers["Link"] = _next_link(call.request, following)
+    rendered = msgspec.json.encode([events.render(record) for record in records])
+    return Response(rendered, 200, headers, CLOUD_EVENTS_TYPE)
+
+
+async def follow(api: Api, call: Call) -> Response:
+    """`GET /v1/workflows/{id}/events`."""
+    resumed = last_event_id(call.request.headers.getlist("last-event-id"))
+    after = call.query.after if resumed is None else resumed
+    workflow = await _visible(api, call)
+    first = await _records(api, workflow, after, 1)
+    if workflow.status in TERMINAL and not first:
+        return Response(status_code=204)
+    if not api.streams.free:
+        raise Overloaded("too many streams are open already", retry_after_s=5)
+    events = await _renderer(api, workflow, first, after)
+    body = stream(api, workflow, events, after)
+    return StreamingResponse(body, 200, dict(SSE_HEADERS), SSE_TYPE)
+
+
+async def send_event(api: Api, call: Call) -> Response:
+    """`POST /v1/workflows/{id}/events`."""
+    event = await read_event(call.request, max_depth=api.settings.max_depth)
+    workflow = await _visible(api, call)
+    return await _deliver(api, call, workflow.workflow_id, event)
+
+
+async def broadcast_event(api: Api, call: Call) -> Response:
+    """`POST /v1/events`."""
+    event = await read_event(call.request, max_depth=api.settings.max_depth)
+    return await _deliver(api, call, "", event)
+
+
+async def cancel(api: Api, call: Call) -> Response:
+    """`POST /v1/workflows/{id}/cancel`."""
+    raw = await call.request.body()
+    body = CancelBody()
+    if raw:
+        given = read_json_request(raw, call.request, api.settings.max_depth)
+        body = read_model(CancelBody, given)
+    workflow = await _visible(api, call)
+    workflow_id = workflow.workflow_id
+    command = CancelWorkflow(
+        id=cancel_command_id(workflow_id, body.reason, call.caller.name),
+        workflow_id=workflow_id,
+        created_at_ms=api.now_ms(),
+        traceparent=call.traceparent,
+        reason=body.reason,
+        by=call.caller.name,
+    )
+    if workflow.status == "cancelled":
+        return _command_answer(command.id, replayed=True)
+    if workflow.status in TERMINAL:
+        raise Conflict(f"the workflow has {workflow.status} already")
+    return await _command(api, command)
+
+
+async def _deliver(api: Api, call: Call, workflow_id: str, event: dict[str, object]) -> Response:
+    command = DeliverEvent(
+        id=event_command_id(workflow_id, str(event["source"]), str(event["id"])),
+        workflow_id=workflow_id,
+        created_at_ms=api.now_ms(),
+        traceparent=call.traceparent,
+        event=event,
+    )
+    return await _command(api, command)
+
+
+async def _command(api: Api, command: AnyCommand) -> Response:
+    (accepted,) = await api.gateway.submit([command])
+    return _command_answer(command.id, replayed=accepted.duplicate)
+
+
+def _command_answer(command_id: str, *, replayed: bool) -> Response:
+    headers = {"Idempotency-Replayed": "true"} if replayed else {}
+    return json_response({"commandId": command_id, "replayed": replayed}, 202, headers)
+
+
+async def _visible(api: Api, call: Call) -> WorkflowSummary:
+    """Return the workflow of the path, if it exists for the caller."""
+    workflow_id: str = call.request.path_params["id"]
+    missing = NotFound(f"there is no workflow {workflow_id}")
+    if (
+        len(workflow_id) > MAX_ID_CHARS
+        or not workflow_id.isascii()
+        or not workflow_id.isprintable()
+    ):
+        raise missing
+    workflow = await api.gateway.show(workflow_id)
+    if not call.caller.sees(workflow.tenant):
+        raise missing
+    return workflow
+
+
+async def _records(api: Api, workflow: WorkflowSummary, after: int, limit: int) -> Sequence[Record]:
+    try:
+        return await api.gateway.history(workflow.workflow_id, after_offset=after, limit=limit)
+    except NotFound:
+        return ()  # accepted, but not begun: nothing has happened yet
+
+
+async def _renderer(
+    api: Api, workflow: WorkflowSummary, records: Sequence[Record], after: int
+) -> CloudEvents:
+    """Return what shows these records; it has read the earlier ones if that is needed."""
+    events = CloudEvents(workflow.workflow_id, namespace=workflow.namespace, name=workflow.name)
+    if after == 0 or not records:
+        return events
+    position, learnt = 0, 0
+    while position < after and learnt < MAX_LEARNT:
+        page = await _records(api, workflow, position, LEARN_PAGE)
+        earlier = [record for record in page if record.offset <= after]
+        events.learn(earlier)
+        learnt += len(page)
+        if len(earlier) < LEARN_PAGE:
+            break
+        position = page[-1].offset
+    return events
+
+
+def _next_link(request: Request, changes: dict[str, str]) -> str:
+    kept = [(name, value) for name, value in request.query_params.multi_items()]
+    kept = [(name, value) for name, value in kept if name not in changes]
+    return f'<{request.url.path}?{urlencode([*kept, *changes.items()])}>; rel="next"'

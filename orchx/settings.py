@@ -1,0 +1,122 @@
+"""Every setting, in one frozen tree, read once by whoever starts the process.
+
+Environment variables are `ORCHX_` plus the path with double underscores
+(`ORCHX_OWNERS__DEDICATED=16`). Nothing here reads the environment at import: call
+`Settings()`. Only these values cross processes; clients are built where they are used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HttpSettings(_Section):
+    """The ingestion endpoint."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8600, ge=0, le=65535, description="0 takes a free port")
+    replicas: int = Field(1, ge=1, le=64)
+    max_body_bytes: int = Field(1_048_576, ge=1024)
+    max_depth: int = Field(64, ge=4, le=500, description="nesting of a JSON body")
+    max_batch: int = Field(1000, ge=1)
+    max_wait_s: float = Field(60.0, gt=0)
+    authentication: Literal["required", "off"] = Field(
+        "required", description="`off` is refused on any host but loopback"
+    )
+
+
+class AdmissionSettings(_Section):
+    """How much may wait before requests are turned away."""
+
+    backlog_limit: int = Field(20_000, ge=1)
+    tenant_share: float = Field(0.5, gt=0, le=1, description="of the backlog, per tenant")
+    running_limit: int = Field(2_000, ge=1, description="workflows running at once")
+
+
+class OwnerSettings(_Section):
+    """WorkflowActors."""
+
+    shared: int = Field(1, ge=1, description="actors that multiplex workflows")
+    shared_capacity: int = Field(2_000, ge=1, description="live workflows per shared actor")
+    dedicated: int = Field(2, ge=0, description="warm actors that take one workflow at a time")
+    lease_ms: int = Field(10_000, ge=500, description="without the dispatcher, effects stop")
+    passivate_after_ms: int = Field(1_000, ge=0)
+
+
+class PoolSettings(_Section):
+    """Task pools."""
+
+    io_actors: int = Field(1, ge=1)
+    io_concurrency: int = Field(256, ge=1, description="calls open at once per io actor")
+    cpu_workers: int = Field(2, ge=1, description="Ray tasks at once for cpu functions")
+    queue_limit: int = Field(20_000, ge=1)
+    default_timeout_ms: int = Field(30_000, ge=1)
+    max_response_bytes: int = Field(1_048_576, ge=1024)
+    recent_results: int = Field(10_000, ge=0, description="kept by key, to join repeats")
+    allow_private_addresses: bool = Field(
+        True, description="whether documents may call loopback and private addresses"
+    )
+
+
+class EvaluatorSettings(_Section):
+    """Limits on expressions that are not provably cheap."""
+
+    processes: int = Field(2, ge=1)
+    wall_ms: int = Field(500, ge=1)
+    memory_bytes: int = Field(268_435_456, ge=33_554_432)
+    output_bytes: int = Field(1_048_576, ge=1024)
+
+
+class WebhookSettings(_Section):
+    """Reporting back."""
+
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="host, host:port or *.domain that callbacks may name, private ones too"
+    )
+    secret: str | None = Field(
+        None, description="whsec_…; made and kept in the data folder if absent"
+    )
+    timeout_ms: int = Field(10_000, ge=100)
+    give_up_after_s: float = Field(86_400.0, gt=0)
+    first_delay_ms: int = Field(1_000, ge=1)
+    concurrency: int = Field(32, ge=1)
+
+
+class SweepSettings(_Section):
+    """How often parts compare what they know."""
+
+    interval_ms: int = Field(1_000, ge=10)
+    projector_interval_ms: int = Field(50, ge=1)
+    health_timeout_ms: int = Field(3_000, ge=100)
+
+
+class Settings(BaseSettings):
+    """All of orchx's settings."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_prefix="ORCHX_", env_nested_delimiter="__", extra="forbid"
+    )
+
+    data_dir: Path = Path("orchx-data")
+    namespace: str = Field("orchx", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Ray namespace")
+    task_modules: tuple[str, ...] = Field(
+        (), description="modules that register @orchx.task functions"
+    )
+    definitions: tuple[Path, ...] = Field((), description="files published at start")
+    services: tuple[Path, ...] = Field((), description="service files loaded at start")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    http: HttpSettings = HttpSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    owners: OwnerSettings = OwnerSettings()
+    pools: PoolSettings = PoolSettings()
+    evaluator: EvaluatorSettings = EvaluatorSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    sweep: SweepSettings = SweepSettings()

@@ -1,0 +1,85 @@
+"""The command queue in memory, for tests; shared by all simulated processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+
+import msgspec
+
+from orchx.domain.messages import AnyCommand, StartWorkflow
+from orchx.errors import Conflict
+from orchx.ports.command_queue import Accepted, Backlog
+from orchx.testing.memory_io import OnIo, reach
+
+
+class MemoryCommandQueue:
+    """A `CommandQueue` that yields once before a write is durable, and once after."""
+
+    def __init__(self, on_io: OnIo | None = None) -> None:
+        """Start empty; `on_io` is called around every write."""
+        self._on_io = on_io
+        self._known: dict[str, AnyCommand] = {}
+        self._waiting: dict[str, tuple[int, AnyCommand]] = {}
+        self._position = 0
+
+    async def put(self, commands: Sequence[AnyCommand]) -> Sequence[Accepted]:
+        """Store commands; a known id is not stored again."""
+        taken = tuple(commands)
+        await reach(self._on_io, "command_queue.put:before")
+        fresh: dict[str, AnyCommand] = {}
+        accepted: list[Accepted] = []
+        for command in taken:
+            there = fresh.get(command.id) or self._known.get(command.id)
+            if there is None:
+                fresh[command.id] = command
+            elif _content(there) != _content(command):
+                raise Conflict(f"command id {command.id!r} was used before with another content")
+            accepted.append(Accepted(command_id=command.id, duplicate=there is not None))
+        for command in fresh.values():
+            self._position += 1
+            self._known[command.id] = command
+            self._waiting[command.id] = self._position, command
+        await reach(self._on_io, "command_queue.put:after")
+        return accepted
+
+    async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
+        """Return commands not yet acknowledged, oldest first."""
+        later = (entry for entry in self._waiting.values() if entry[0] > after_position)
+        return list(islice(later, max(limit, 0)))
+
+    async def acknowledge(self, command_ids: Sequence[str]) -> None:
+        """Mark commands as applied."""
+        taken = tuple(command_ids)
+        await reach(self._on_io, "command_queue.acknowledge:before")
+        for command_id in taken:
+            self._waiting.pop(command_id, None)
+        await reach(self._on_io, "command_queue.acknowledge:after")
+
+    async def backlog(self) -> Backlog:
+        """Count what is not acknowledged; commands of no tenant only count in the total."""
+        tenants = Counter(
+            command.request.tenant
+            for _, command in self._waiting.values()
+            if isinstance(command, StartWorkflow)
+        )
+        return Backlog(total=len(self._waiting), by_tenant=dict(tenants))
+
+    async def prune(self, *, older_than_ms: int) -> int:
+        """Forget acknowledged commands accepted before this time; return how many."""
+        old = [
+            command.id
+            for command in self._known.values()
+            if command.created_at_ms < older_than_ms and command.id not in self._waiting
+        ]
+        for command_id in old:
+            del self._known[command_id]
+        return len(old)
+
+    async def close(self) -> None:
+        """Do nothing: another simulated process may still use it."""
+
+
+def _content(command: AnyCommand) -> AnyCommand:
+    return msgspec.structs.replace(command, created_at_ms=0, traceparent=None)

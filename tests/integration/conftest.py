@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+import uvicorn
+
+from orchx.serve.api_keys import FILE_NAME, ApiKeys, create_api_key
+from orchx.serve.application import build_application
+from orchx.settings import HttpSettings
+from tests.unit.serve.fake_gateway import FakeGateway
+
+START_TIMEOUT_S = 10
+
+
+class _Server(uvicorn.Server):
+    """Tells when it takes connections, so that no test has to poll."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+
+@pytest.fixture(scope="session")
+def _key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / FILE_NAME
+
+
+@pytest.fixture(scope="session")
+def api_key(_key_file: Path) -> str:
+    """A key that may do everything."""
+    _, token = create_api_key(_key_file, name="test", scopes=["admin"], now_ms=1)
+    return token
+
+
+@pytest.fixture(scope="session")
+def api_url(_key_file: Path) -> Iterator[str]:
+    """The API over a fake engine, served by uvicorn on a free port."""
+    # Thousands of refusals, each logged at debug level, would hide the report.
+    quiet = structlog.make_filtering_bound_logger(logging.WARNING)
+    structlog.configure(wrapper_class=quiet)
+    app = build_application(FakeGateway(), HttpSettings(), ApiKeys(_key_file))
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = _Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        assert server.is_up.wait(START_TIMEOUT_S)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(START_TIMEOUT_S)
+        listener.close()
+        structlog.reset_defaults()
