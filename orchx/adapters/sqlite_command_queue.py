@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -36,7 +36,9 @@ SCHEMA: Final = (
         payload TEXT NOT NULL,
         done_at_ms INTEGER
     )""",
-    "CREATE INDEX waiting ON commands (position, tenant) WHERE done_at_ms IS NULL",
+    # `done_at_ms` only makes it cover the backlog's query.
+    """CREATE INDEX waiting ON commands (position, tenant, done_at_ms)
+        WHERE done_at_ms IS NULL""",
 )
 _INSERT: Final = RowInsert(
     "commands",
@@ -71,8 +73,11 @@ _PRUNE: Final = """
         SELECT position FROM commands
         WHERE done_at_ms IS NOT NULL AND created_at_ms < ? LIMIT ?)"""
 
+T = TypeVar("T")
+
 _content: Final = msgspec.json.Encoder(order="sorted")
 _encoder: Final = msgspec.json.Encoder()
+_command: Final = msgspec.json.Decoder(AnyCommand)
 _pending: Final = msgspec.json.Decoder(list[tuple[int, AnyCommand]])
 _known: Final = msgspec.json.Decoder(list[tuple[str, str]])
 
@@ -119,10 +124,13 @@ class SqliteCommandQueue:
         """Return commands not yet acknowledged, oldest first."""
         values = (after_position, max(limit, 0))
         text = await self._reader.read(lambda db: db.execute(_PENDING, values).fetchone()[0])
-        try:
-            return _pending.decode(text)
-        except msgspec.MsgspecError as error:
-            raise DriverError(f"the queue holds what this release cannot read: {error}") from error
+        return self._decoded(_pending, text)
+
+    async def find(self, command_id: str) -> AnyCommand | None:
+        """Return a command, acknowledged or not, unless it was pruned."""
+        query = "SELECT payload FROM commands WHERE id = ?"
+        found = await self._reader.read(lambda db: db.execute(query, (command_id,)).fetchone())
+        return None if found is None else self._decoded(_command, found[0])
 
     async def acknowledge(self, command_ids: Sequence[str]) -> None:
         """Mark commands as applied."""
@@ -149,6 +157,13 @@ class SqliteCommandQueue:
         """Commit what is under way and close the file."""
         await self._commits.close()
         await self._reader.close()
+
+    @staticmethod
+    def _decoded(decoder: msgspec.json.Decoder[T], text: str) -> T:
+        try:
+            return decoder.decode(text)
+        except msgspec.MsgspecError as error:
+            raise DriverError(f"the queue holds what this release cannot read: {error}") from error
 
     def _close_databases(self) -> None:
         self._quick.close()

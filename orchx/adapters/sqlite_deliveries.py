@@ -48,6 +48,7 @@ _ADD: Final = RowInsert("deliveries", _COLUMNS, "ON CONFLICT (id) DO NOTHING")
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM deliveries AS delivery "  # noqa: S608  constants
 _OLDEST: Final = " ORDER BY created_at_ms, workflow_id, position, id LIMIT ?"
 _WHERE_DUE: Final = """
+    INDEXED BY pending_by_time
     WHERE status = 'pending' AND next_attempt_at_ms <= ? AND NOT EXISTS (
         SELECT 1 FROM deliveries AS earlier WHERE earlier.status = 'pending'
             AND earlier.workflow_id = delivery.workflow_id

@@ -22,7 +22,7 @@ MAX_CONNECTIONS: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long the client waits: to connect, for a silent server, to send, for a free connection."""
+    """How long to wait: to connect, for a silent server, to send, for a free connection."""
 
     connect_s: float = 5.0
     read_s: float = 30.0

@@ -10,8 +10,11 @@ from orchx.domain.json_values import JSON
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is to be chosen. `alternatives` is never empty; `features` are what may inform
-    the choice; `failures` counts, per alternative, failures of this very task so far."""
+    """What is to be chosen.
+
+    `alternatives` is never empty; `features` are what may inform the choice; `failures`
+    counts, per alternative, failures of this very task so far.
+    """
 
     name: str
     alternatives: Sequence[str]

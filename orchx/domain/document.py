@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from orchx.domain.expressions import Expression, Template
 from orchx.domain.json_values import JSON
+from orchx.errors import Bug
 
 MS_PER_S = 1000
 
@@ -62,6 +63,9 @@ class Task:
     timeout: Duration | None = None
     then: FlowDirective = "continue"
     metadata: Mapping[str, JSON] = field(default_factory=dict)
+
+
+TaskT = TypeVar("TaskT", bound=Task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,8 +205,11 @@ class Correlation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
-    """The attributes an event must have. A value is a constant, or an expression that must
-    hold when evaluated on the attribute (regular expressions are read as such)."""
+    """The attributes an event must have.
+
+    A value is a constant, or an expression that must hold when evaluated on the attribute;
+    a regular expression becomes one (`ExpressionReader.pattern`).
+    """
 
     attributes: Mapping[str, Expression | JSON]
     data: Expression | JSON = None
@@ -211,8 +218,11 @@ class EventFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenTask(Task):
-    """Waits for events. `mode` one/any: the first event that matches any filter ends it;
-    all: one event per filter. An empty `any` takes every event."""
+    """Waits for events.
+
+    `mode` one/any: the first event that matches any filter ends it; all: one event per
+    filter. An empty `any` takes every event.
+    """
 
     mode: Literal["one", "any", "all"]
     filters: tuple[EventFilter, ...]
@@ -239,8 +249,7 @@ class RunWorkflowTask(Task):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTask(Task):
-    """Calls `http`, `openapi`, or a function: one of the document's own, a registered
-    Python task, or a capability of the catalog."""
+    """Calls `http`, `openapi`, a registered Python task, or a capability of the catalog."""
 
     function: str
     arguments: Template
@@ -265,3 +274,14 @@ class Definition:
     timeout: Duration | None = None
     needs_sandbox: bool = False  # any expression must be run under limits, out of process
     metadata: Mapping[str, JSON] = field(default_factory=dict)
+
+    def task(self, reference: str, kind: type[TaskT]) -> TaskT:
+        """Return the task with this reference, which has to be of this kind.
+
+        Raises:
+            Bug: it is of another kind, or there is none: the log is not of this document.
+        """
+        task = self.tasks.get(reference)
+        if not isinstance(task, kind):
+            raise Bug(f"{reference} is no {kind.__name__} but {type(task).__name__}")
+        return task

@@ -65,13 +65,17 @@ class WorkflowActivated(Event, frozen=True, tag="workflow.activated"):
 
 
 class WorkflowStarted(Event, frozen=True, tag="workflow.started"):
-    """The first thing after the first activation. `data` is the input after `input.from`."""
+    """The first thing after the first activation. `data` is the input after `input.from`.
+
+    `error` is what was wrong with the input: the workflow ends with it at once.
+    """
 
     definition: DefinitionRef
     request: Request
     input: JSON
     data: JSON = msgspec.UNSET
     timeout_at_ms: int | None = None
+    error: Fault | None = None
 
 
 class TaskStarted(Event, frozen=True, tag="task.started"):
@@ -191,8 +195,10 @@ class ErrorCaught(Event, frozen=True, tag="task.caught"):
 
 
 class TaskResumed(Event, frozen=True, tag="task.resumed"):
-    """The pause before a retry is over: the `try` block runs again as run `attempt`,
-    until `due_at_ms` if runs are limited in time."""
+    """The pause before a retry is over: the `try` block runs again, as run `attempt`.
+
+    A run that is limited in time has until `due_at_ms`.
+    """
 
     frame: int
     attempt: int
@@ -348,6 +354,4 @@ def decode_event(stored: bytes | str) -> AnyEvent:
 
 def type_of(event: AnyEvent) -> str:
     """Return the stored type name, such as `task.started`."""
-    tag = type(event).__struct_config__.tag
-    assert isinstance(tag, str)
-    return tag
+    return str(type(event).__struct_config__.tag)

@@ -34,8 +34,11 @@ DEFAULT_STATUS: Final = {
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One workflow error. `instance` is the reference of the task that raised it;
-    `retry_after_ms` is what the service asked for, if it did."""
+    """One workflow error.
+
+    `instance` is the reference of the task that raised it; `retry_after_ms` is what the
+    service asked for, if it did.
+    """
 
     type: str
     status: int

@@ -67,8 +67,10 @@ CHILD_CANCELLED: Final = Fault(type=RUNTIME, status=500, title="Child workflow w
 
 
 class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a pool reports of one execution: an output, or an error (whose `retry_after_ms`
-    says when to come back, where the service asked for it)."""
+    """What a pool reports of one execution: an output, or an error.
+
+    The error's `retry_after_ms` says when to come back, where the service asked for it.
+    """
 
     workflow_id: str
     frame: int
@@ -91,7 +93,9 @@ class Resume(msgspec.Struct, frozen=True, kw_only=True):
     again: bool = True
 
 
-Message: TypeAlias = DeliverEvent | CancelWorkflow | FinishChild | TaskOutcome | TimerFired | Resume
+# What brings something new; `Resume` only has what is there looked at again.
+News: TypeAlias = DeliverEvent | CancelWorkflow | FinishChild | TaskOutcome | TimerFired
+Message: TypeAlias = News | Resume
 
 
 class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -178,6 +182,7 @@ __all__ = [
     "Finish",
     "FinishChild",
     "Message",
+    "News",
     "Publish",
     "Resume",
     "StartChild",

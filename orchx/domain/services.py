@@ -7,7 +7,9 @@ from typing import Literal
 import msgspec
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Operation(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"
+):
     """How a service does one capability: an HTTP method and a path template (`/x/{id}`)."""
 
     capability: str
@@ -19,7 +21,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_ms: int | None = None
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """An API that can do things, and the limits to keep with it.
 
     `concurrency` is how many calls may be open at once, `rate_per_s` how many may begin

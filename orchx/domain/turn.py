@@ -12,6 +12,7 @@ import msgspec
 
 from orchx.domain import events as e
 from orchx.domain import messages as m
+from orchx.domain.children import request_of_child
 from orchx.domain.document import Definition
 from orchx.domain.environment import Environment
 from orchx.domain.evolve import apply
@@ -82,16 +83,11 @@ class Turn:
     def start_child(self, frame: Frame) -> None:
         """Have the child workflow of this frame started, now or again."""
         assert frame.child is not None
-        request = self.state.request
-        parent = None
-        if frame.child.awaited:
-            parent = e.ParentRef(workflow_id=self.state.workflow_id, frame=frame.id)
-        child_request = e.Request(
-            tenant=request.tenant,
-            priority=request.priority,
-            deadline_ms=request.deadline_ms,
-            parent=parent,
-            correlation_id=request.correlation_id or self.state.workflow_id,
+        child_request = request_of_child(
+            self.state.request,
+            self.state.workflow_id,
+            frame.id,
+            awaited=frame.child.awaited,
         )
         self.effects.append(
             m.StartChild(

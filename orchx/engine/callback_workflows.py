@@ -59,7 +59,7 @@ class Callee:
 
     def reports(self, record: e.Record) -> bool:
         """Take the next record in and return whether the callback gets it."""
-        if not self.lineage.accepts(record) or self.over:
+        if not self.lineage.accepts(record):
             return False
         event = record.event
         kind = type(event)
@@ -67,7 +67,7 @@ class Callee:
             self.started = True
             self.callback = event.request.callback
         resumed = kind is e.WorkflowActivated and self.asleep
-        self.asleep = kind is e.WorkflowPassivated or (self.asleep and not resumed)
+        self.asleep = kind is e.WorkflowPassivated
         self.over = isinstance(event, e.TERMINAL_EVENTS)
         if self.callback is None:
             return False

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
+MS_PER_DAY: Final = 86_400_000
 MAX_URL_CHARS: Final = 2048
 
 _DATE_TIME: Final = re.compile(
@@ -71,6 +72,7 @@ def _matching(pattern: re.Pattern[str], what: str) -> BeforeValidator:
 
 
 Int = Annotated[int, BeforeValidator(whole)]
+Milliseconds = Annotated[int, Field(ge=1, le=MS_PER_DAY), BeforeValidator(whole)]
 Timestamp = Annotated[
     int,
     BeforeValidator(epoch_ms),
@@ -99,9 +101,7 @@ DnsName = Annotated[  # what the DSL takes as a namespace or name
 Version = Annotated[
     str, StringConstraints(min_length=1, max_length=128, pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]*$")
 ]
-LabelKey = Annotated[
-    str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
-]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 ShortText = Annotated[str, StringConstraints(max_length=255)]
 QueryInt = Annotated[int, _matching(_DECIMAL, "a whole number")]
 QueryNumber = Annotated[float, _matching(_NUMBER, "a number of seconds")]

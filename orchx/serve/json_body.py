@@ -73,23 +73,18 @@ def is_too_deep(body: bytes, max_depth: int) -> bool:
     """Tell whether arrays and objects nest deeper than `max_depth`, without recursion.
 
     Each pass removes the innermost brackets, in C, so that a hostile megabyte costs
-    milliseconds. What is not JSON at all may pass: the parser refuses it.
+    milliseconds: what has pairs left after `max_depth` passes is deeper. Brackets that
+    match nothing are the parser's to refuse, unless they alone are too many to open.
     """
     if body.count(b"[") + body.count(b"{") <= max_depth:
         return False
     rest = _STRING.sub(b"", body).translate(_BRACKETS, _NOT_BRACKETS)
     for _ in range(max_depth):
-        if not rest:
-            return False
-        rest = rest.replace(b"[]", b"")
-    depth = 0
-    for bracket in rest:
-        depth += 1 if bracket == ord("[") else -1
-        if depth > max_depth:
-            return True
-        if depth < 0:
-            return False
-    return False
+        shorter = rest.replace(b"[]", b"")
+        if shorter == rest:
+            break
+        rest = shorter
+    return b"[]" in rest or rest.count(b"[") > max_depth
 
 
 def check_strings(value: Any) -> None:

@@ -18,6 +18,7 @@ from orchx.serve.fields import (
     IdempotencyKey,
     Int,
     LabelKey,
+    Milliseconds,
     QueryBool,
     QueryInt,
     QueryNumber,
@@ -91,7 +92,11 @@ class SubmitItem(_Body):
     isolation: Literal["auto", "shared", "dedicated"] = "auto"
     callback: CallbackBody | None = None
     correlation_id: ShortText | None = Field(None, alias="correlationId")
-    labels: dict[LabelKey, ShortText] = Field(default_factory=dict, max_length=MAX_LABELS)
+    labels: dict[LabelKey, ShortText] = Field(
+        default_factory=dict,
+        max_length=MAX_LABELS,
+        json_schema_extra={"additionalProperties": False},
+    )
     idempotency_key: IdempotencyKey | None = Field(None, alias="idempotencyKey")
 
     @model_validator(mode="after")
@@ -116,7 +121,7 @@ class OperationBody(_Body):
     operation_id: ShortText | None = Field(None, alias="operationId")
     idempotent: bool = True
     priority: Int = Field(10, ge=0, le=1000, description="lower is preferred")
-    timeout_ms: Int | None = Field(None, ge=1, le=86_400_000, alias="timeoutMs")
+    timeout_ms: Milliseconds | None = Field(None, alias="timeoutMs")
 
 
 class ServiceBody(_Body):
@@ -126,11 +131,11 @@ class ServiceBody(_Body):
     base_url: HttpUrl = Field(alias="baseUrl")
     operations: list[OperationBody] = Field(default_factory=list, max_length=MAX_OPERATIONS)
     document: str | None = Field(None, min_length=1, max_length=2048)
-    timeout_ms: Int = Field(10_000, ge=1, le=86_400_000, alias="timeoutMs")
+    timeout_ms: Milliseconds = Field(10_000, alias="timeoutMs")
     concurrency: Int = Field(64, ge=1, le=100_000)
     rate_per_s: float | None = Field(None, gt=0, le=1_000_000, alias="ratePerS")
     breaker_failures: Int = Field(10, ge=1, le=1_000_000, alias="breakerFailures")
-    breaker_open_ms: Int = Field(5_000, ge=1, le=86_400_000, alias="breakerOpenMs")
+    breaker_open_ms: Milliseconds = Field(5_000, alias="breakerOpenMs")
     queue_limit: Int = Field(10_000, ge=0, le=1_000_000, alias="queueLimit")
     bearer_env: str | None = Field(
         None, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", alias="bearerEnv"

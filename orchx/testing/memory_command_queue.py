@@ -49,6 +49,10 @@ class MemoryCommandQueue:
         later = (entry for entry in self._waiting.values() if entry[0] > after_position)
         return list(islice(later, max(limit, 0)))
 
+    async def find(self, command_id: str) -> AnyCommand | None:
+        """Return a command, acknowledged or not, unless it was pruned."""
+        return self._known.get(command_id)
+
     async def acknowledge(self, command_ids: Sequence[str]) -> None:
         """Mark commands as applied."""
         taken = tuple(command_ids)

@@ -51,6 +51,7 @@ class TestCatalog:
         with pytest.raises(Conflict):
             await catalog.publish(definition(digest="y"))
         assert await catalog.revision() == revision
+        assert await catalog.publish(definition("0.9.0"))
         assert (await catalog.versions("n", "d"))[0].digest == "x"
 
     async def test_latest_is_the_highest_by_semantic_version(self, catalog: Catalog) -> None:

@@ -108,6 +108,15 @@ class TestCommandQueue:
         with pytest.raises(Conflict):
             await queue.put([start("a", input={})])
 
+    async def test_finds_a_command_until_it_is_pruned(self, queue: CommandQueue) -> None:
+        await queue.put([start("a"), start("b")])
+        await queue.acknowledge(["a"])
+        assert await queue.find("a") == start("a")
+        assert await queue.find("b") == start("b")
+        await queue.prune(older_than_ms=1000)
+        assert await queue.find("a") is None
+        assert await queue.find("never") is None
+
     async def test_counts_the_backlog(self, queue: CommandQueue) -> None:
         assert await queue.backlog() == Backlog(total=0, by_tenant={})
         cancel = CancelWorkflow(id="x", workflow_id="a", created_at_ms=2)

@@ -131,11 +131,11 @@ class TestEventLog:
             await log.append([record("w", seq)])
 
         await log.claim(claim())
-        _, claimed, _ = await asyncio.gather(
-            append(3),
-            log.claim(claim(owner="owner-2")),
-            asyncio.gather(*(append(seq) for seq in range(4, 40))),
-        )
+        before = asyncio.create_task(append(3))
+        claiming = asyncio.create_task(log.claim(claim(owner="owner-2")))
+        after = [asyncio.create_task(append(seq)) for seq in range(4, 40)]
+        claimed = await claiming
+        await asyncio.gather(before, *after)
         assert [r.seq for r in claimed.history] == [0, 1, 2, 3, 0]
         assert claimed.history[-1].owner == "owner-2"
 

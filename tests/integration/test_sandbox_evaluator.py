@@ -213,7 +213,9 @@ def test_a_child_ends_when_its_parent_closes_the_pipe() -> None:
 
 def test_the_kernel_ends_a_child_that_the_engine_forgot() -> None:
     child = SandboxProcess(EvaluatorLimits(cpu_s=1))
-    with pytest.raises(ChildTimeout):
-        child.ask(b"last(range(1e12)) | tojson", b"null", 10)
-    assert child._process.wait(timeout=20) == -signal.SIGXCPU
-    child.kill()
+    try:
+        with pytest.raises(ChildTimeout):
+            child.ask(b"last(range(1e12)) | tojson", b"null", 10)
+        assert child._process.wait(timeout=20) == -signal.SIGXCPU
+    finally:
+        child.kill()

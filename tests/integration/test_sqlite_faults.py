@@ -103,7 +103,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if made.returncode != 0:
         pytest.skip(f"a tmpfs cannot be mounted here: {made.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    # Lazily: a test that failed may have left its files open.
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 class TestFullDisk:
@@ -173,6 +174,17 @@ class TestFullDisk:
         connection.execute("PRAGMA max_page_count = 100000")
         await log.append([record(99)])
         assert (await log.read("w"))[-1].seq == 99
+        await log.close()
+
+    async def test_a_large_append_is_stored_wholly_or_not_at_all(self, tmp_path: Path) -> None:
+        log = SqliteEventLog(tmp_path / "log.db")
+        await log.append([record(1)])
+        connection = log._database.connection
+        connection.execute("PRAGMA max_page_count = 60")
+        with pytest.raises(StorageFull):
+            await log.append([record(seq, 500) for seq in range(2, 1000)])
+        assert [r.seq for r in await log.read("w")] == [1]
+        await log.append([record(2)])
         await log.close()
 
 

@@ -54,7 +54,8 @@ def lower(
 
 
 def test_the_standards_own_examples() -> None:
-    assert sorted(ORDERED[::-1], key=precedence) == ORDERED
+    backwards = ORDERED[::-1]
+    assert sorted(backwards, key=precedence) == ORDERED
 
 
 def test_build_metadata_only_breaks_ties() -> None:
@@ -63,7 +64,16 @@ def test_build_metadata_only_breaks_ties() -> None:
 
 
 def test_what_only_looks_like_a_version_is_none() -> None:
-    for wrong in ("01.0.0", "1.0", "1.0.0-01", "1.0.0-", "1.0.0+", "v1.0.0", "1.0.0\n", "\u0661.0.0"):
+    for wrong in (
+        "01.0.0",
+        "1.0",
+        "1.0.0-01",
+        "1.0.0-",
+        "1.0.0+",
+        "v1.0.0",
+        "1.0.0\n",
+        "\u0661.0.0",
+    ):
         assert precedence(wrong) < precedence("0.0.0-0"), wrong
 
 

@@ -74,6 +74,7 @@ class HeldRunner:
 
     async def release(self) -> None:
         """End every call, also those that would not stop."""
+        self.stubborn = False
         for held in self.open.values():
             if not held.done():
                 held.set_result(TaskOutcome(workflow_id="released", frame=1))
@@ -122,7 +123,9 @@ class Bench:
         self.clock = ManualClock()
         self.runner = runner or HeldRunner()
         self.sink = ListSink()
-        self.pool = TaskPool(self.runner, self.sink, self.clock, PoolSettings(**limits), services)
+        self.pool = TaskPool(
+            self.runner, self.sink, self.clock, PoolSettings.model_validate(limits), services
+        )
 
     async def submit(self, *requests: TaskRequest) -> None:
         self.pool.submit(requests)

@@ -231,7 +231,7 @@ async def test_the_barrier_catches_up_without_a_loop() -> None:
 
 
 async def test_the_barrier_does_not_wait_for_what_comes_later() -> None:
-    log, store = busy_log(), FakeStore()
+    log = busy_log()
 
     class Growing(FakeStore):
         async def save(self, summaries: Sequence[WorkflowSummary], *, offset: int) -> None:
@@ -275,6 +275,15 @@ async def test_barriers_and_the_loop_together() -> None:
     assert store.saves == -(-len(log.records) // 2)  # nothing was projected twice
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_steps_at_the_same_time_take_turns() -> None:
+    log, store, ear = busy_log(), FakeStore(), Ear()
+    subject = projector(log, store, ear=ear, batch_limit=4)
+    counts = await asyncio.gather(*(subject.step() for _ in range(20)))
+    assert sum(counts) == len(log.records)
+    assert ear.heard == accepted(log.records)
+    assert store.rows == fold(log.records)
 
 
 async def test_the_loop_looks_again_after_the_interval() -> None:

@@ -13,6 +13,7 @@ from orchx.domain import events as e
 from orchx.domain.faults import Fault
 from orchx.engine.reporter import UNSAVED_LIMIT, Reporter, webhook_id
 from orchx.engine.webhook_sending import Answer
+from orchx.errors import DriverError
 from orchx.settings import Settings, SweepSettings, WebhookSettings
 from tests.unit.engine.fakes import (
     Awaits,
@@ -218,6 +219,42 @@ async def test_a_crash_at_any_await_neither_loses_nor_doubles_a_delivery() -> No
         made = [(row.id, row.position) for row in world.deliveries.of()]
         assert made == expected, f"crash at {crash_at}"
     assert crash_at > 10
+
+
+async def test_a_failure_at_any_await_is_made_good_by_the_next_call() -> None:
+    reference = World()
+    reference.log.add(interleaved(eventful("all", ALL), eventful("no", None)))
+    await reference.collect()
+    expected = [(row.id, row.body) for row in reference.deliveries.of()]
+    fail_at, failed = 0, True
+    while failed:
+        fail_at += 1
+        world = World()
+        world.log.add(interleaved(eventful("all", ALL), eventful("no", None)))
+        world.awaits.fail_at = {fail_at}
+        failed = False
+        try:
+            await world.collect()
+        except DriverError:
+            failed = True
+            await world.collect()  # the same one goes on
+        assert [(row.id, row.body) for row in world.deliveries.of()] == expected, fail_at
+        assert world.deliveries.saved_offset == reference.deliveries.saved_offset
+    assert fail_at > 10
+
+
+async def test_another_process_s_offset_is_taken_up_after_a_failure(world: World) -> None:
+    """A store that failed may have gone back or on: its offset counts, not the memory of it."""
+    world.log.add(simple_run("first", callback=OUTCOME))
+    await world.collect()
+    world.log.add(simple_run("second", callback=OUTCOME))
+    world.deliveries.rows.clear()
+    world.deliveries.saved_offset = 0  # as after a power cut
+    world.awaits.fail_at = {world.awaits.count + 1}
+    with pytest.raises(DriverError):
+        await world.reporter.collect()
+    await world.collect()
+    assert [row.workflow_id for row in world.deliveries.of()] == ["first", "second"]
 
 
 async def test_a_workflow_without_a_callback_costs_no_read_and_no_write(world: World) -> None:

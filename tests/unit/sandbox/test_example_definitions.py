@@ -55,8 +55,9 @@ def provided() -> dict[str, list[dict[str, Any]]]:
     """The entries of services.yaml by capability."""
     found: dict[str, list[dict[str, Any]]] = {}
     for service in load(EXAMPLES / "services.yaml")["services"]:
-        for capability in service["capabilities"]:
-            found.setdefault(capability["name"], []).append({**capability, "service": service})
+        for operation in service["operations"]:
+            entry = {**operation, "service": service}
+            found.setdefault(operation["capability"], []).append(entry)
     return found
 
 
@@ -153,12 +154,12 @@ def test_services_agree_with_what_the_sandbox_does(
         for entry in entries:
             service = entry["service"]
             operation = OPERATIONS[service["name"], capability]
-            assert service["base_url"] == f"{SANDBOX_URL}/{service['name']}"
-            assert entry["operation"] == {
-                "method": operation.method,
-                "path": operation.path,
-                "operationId": operation.operation_id,
-            }
+            assert service["baseUrl"] == f"{SANDBOX_URL}/{service['name']}"
+            assert (entry["method"], entry["path"], entry["operationId"]) == (
+                operation.method,
+                operation.path,
+                operation.operation_id,
+            )
     # IT's own laptops are left out, so that there are two providers to choose from.
     missing = {capability for _, capability in OPERATIONS} - provided.keys()
     assert missing == set()

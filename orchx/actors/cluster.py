@@ -1,0 +1,131 @@
+"""The factory: every actor's Ray options, and starting the engine. Nowhere else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError
+
+from orchx.actors import names
+from orchx.actors.dispatcher_actor import DispatcherActor
+from orchx.actors.owner_actor import WorkflowActor
+from orchx.actors.pool_actor import PoolActor
+from orchx.actors.projector_actor import ProjectorActor, ReporterActor
+from orchx.errors import Unavailable
+from orchx.settings import Settings
+
+# All methods return at once or wait for something short: the number only bounds a flood.
+MAX_CONCURRENCY = 5_000
+START_TIMEOUT_S = 60.0
+
+# Serve behind its HAProxy; user code in the replica's own loop (PLATFORM, "Ray Serve").
+SERVE_ENVIRONMENT = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "RAY_SERVE_RUN_SYNC_IN_THREADPOOL": "1",
+}
+
+
+def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = True) -> None:
+    """Start Ray on this machine, or join the cluster that RAY_ADDRESS names.
+
+    The environment that Serve reads at import is set first: whoever started Ray before
+    without it gets the slower ingress.
+    """
+    for key, value in SERVE_ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers would compile Ray at each start
+    address = os.environ.get("RAY_ADDRESS", "local")
+    options: dict[str, Any] = {}
+    if address == "local":
+        options = {
+            "num_cpus": num_cpus or max(2, os.cpu_count() or 2),
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+        }
+    ray.init(
+        address=address,
+        namespace=settings.namespace,
+        log_to_driver=not quiet,
+        configure_logging=True,
+        logging_level="warning",
+        **options,
+    )
+
+
+def _actor(cls: type, name: str, settings: Settings, *arguments: Any) -> ActorHandle[Any]:
+    """Create, or find, a detached actor that restarts for ever and repeats no call."""
+    return (
+        ray.remote(cls)
+        .options(  # type: ignore[no-any-return,call-overload]
+            name=name,
+            namespace=settings.namespace,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=MAX_CONCURRENCY,
+        )
+        .remote(*arguments)
+    )
+
+
+def start_engine(settings: Settings) -> Mapping[str, str]:
+    """Start every actor of the engine and wait until all are ready.
+
+    Returns:
+        the process id of each actor, by name.
+
+    Raises:
+        Unavailable: an actor was not ready in time; which, and why, is in the message.
+    """
+    settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
+    actors = {
+        names.PROJECTOR: _actor(ProjectorActor, names.PROJECTOR, settings, settings),
+        names.REPORTER: _actor(ReporterActor, names.REPORTER, settings, settings),
+    }
+    for name in names.pools(settings):
+        actors[name] = _actor(PoolActor, name, settings, name, settings)
+    for name in (*names.shared_owners(settings), *names.dedicated_owners(settings)):
+        actors[name] = _actor(WorkflowActor, name, settings, name, settings)
+    actors[names.DISPATCHER] = _actor(DispatcherActor, names.DISPATCHER, settings, settings)
+    return _wait_ready(actors)
+
+
+def _wait_ready(actors: Mapping[str, ActorHandle[Any]]) -> Mapping[str, str]:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    pids: dict[str, str] = {}
+    for name, actor in actors.items():
+        try:
+            pids[name] = ray.get(
+                actor.ping.remote(), timeout=max(0.1, deadline_s - time.monotonic())
+            )
+        except GetTimeoutError as error:
+            raise Unavailable(f"{name} is not ready after {START_TIMEOUT_S:g} s") from error
+        except ray.exceptions.RayError as error:
+            raise Unavailable(f"{name} cannot start: {error}") from error
+    return pids
+
+
+def stop_engine(settings: Settings) -> None:
+    """End every actor of the engine; what they had accepted is in the stores."""
+    wanted: Sequence[str] = (
+        names.DISPATCHER,
+        *names.shared_owners(settings),
+        *names.dedicated_owners(settings),
+        *names.pools(settings),
+        names.REPORTER,
+        names.PROJECTOR,
+    )
+    for name in wanted:
+        try:
+            ray.kill(ray.get_actor(name, namespace=settings.namespace), no_restart=True)
+        except ValueError:
+            continue

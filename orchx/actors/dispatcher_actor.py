@@ -1,0 +1,77 @@
+"""The Dispatcher as an actor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from orchx import bootstrap
+from orchx.actors import names
+from orchx.actors.links import ProjectorQuestions, RayOwnerLink
+from orchx.actors.shell import Shell
+from orchx.domain.messages import AnyCommand
+from orchx.ports.supervision import OwnerReport
+from orchx.settings import Settings
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_commands = msgspec.msgpack.Decoder(list[AnyCommand]).decode
+_decode_report = msgspec.msgpack.Decoder(OwnerReport).decode
+_decode_ids = msgspec.msgpack.Decoder(list[str]).decode
+
+
+class DispatcherActor(Shell):
+    """Wraps `Dispatcher` and `Supervision`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(names.DISPATCHER, settings)
+        timeout_s = settings.sweep.health_timeout_ms / 1000
+        parts = bootstrap.build_dispatcher(
+            settings,
+            shared=[
+                RayOwnerLink(self.handles, n, timeout_s) for n in names.shared_owners(settings)
+            ],
+            dedicated=[
+                RayOwnerLink(self.handles, n, timeout_s) for n in names.dedicated_owners(settings)
+            ],
+            barrier=ProjectorQuestions(self.handles).barrier,
+        )
+        self._dispatcher = parts.dispatcher
+        self._supervision = parts.supervision
+        roster = parts.dispatcher.roster
+        self.metrics.gauge(
+            "workflows_waiting", "Workflows that wait for a place", lambda: len(roster.waiting)
+        )
+        self.metrics.gauge(
+            "workflows_placed", "Workflows that an owner has", lambda: roster.stations.held
+        )
+        self.metrics.gauge(
+            "workflows_known", "Workflows that are not over", lambda: len(roster.entries)
+        )
+        self.keep(self._run())
+
+    async def _run(self) -> None:
+        await self._supervision.recover()
+        self._ready.set()
+        self.push_metrics()
+        await self._supervision.run()
+
+    async def offer(self, commands: bytes, watcher: str, watched: bytes) -> bytes:
+        """Take durable commands; returns the load."""
+        load = self._dispatcher.offer(
+            _decode_commands(commands), watcher=watcher, watched=_decode_ids(watched)
+        )
+        return _encode(load)
+
+    async def report(self, report: bytes) -> None:
+        """Take an owner's report."""
+        self._dispatcher.report(_decode_report(report))
+
+    async def watch(self, watcher: str, workflow_ids: bytes) -> Sequence[str]:
+        """Have a watcher told of endings; returns what is not live."""
+        await self._ready.wait()
+        return self._dispatcher.watch(watcher, _decode_ids(workflow_ids))
+
+    async def endings(self, watcher: str, timeout_s: float) -> bytes:
+        """Return endings as they come."""
+        return _encode(await self._dispatcher.watchers.endings(watcher, timeout_s))

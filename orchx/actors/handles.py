@@ -1,0 +1,70 @@
+"""Calls to named actors: found once, pushed to without an answer, or asked within a limit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from orchx.errors import OrchxError, Unavailable
+
+
+class Handles:
+    """The actors of one namespace, as one process reaches them.
+
+    A handle stays good when its actor restarts. What is pushed while an actor is away is
+    lost, which every receiver's protocol allows for.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._handles: dict[str, ActorHandle[Any]] = {}
+        self._pushes: dict[tuple[str, str], Any] = {}
+
+    def push(self, actor: str, method: str, *arguments: bytes | str) -> None:
+        """Call a method and forget about it; a call that cannot be made is dropped."""
+        key = (actor, method)
+        push = self._pushes.get(key)
+        try:
+            if push is None:
+                handle = self._handle(actor)
+                push = self._pushes[key] = getattr(handle, method).options(num_returns=0)
+            push.remote(*arguments)
+        except (Unavailable, RayError):
+            self._pushes.pop(key, None)
+            self._handles.pop(actor, None)
+
+    async def ask(
+        self, actor: str, method: str, *arguments: bytes | str | float, timeout_s: float
+    ) -> Any:
+        """Call a method and return its answer.
+
+        Raises:
+            Unavailable: there is no such actor now, or it does not answer in time.
+            OrchxError: whatever the method raised.
+        """
+        try:
+            reference = getattr(self._handle(actor), method).remote(*arguments)
+            return await asyncio.wait_for(reference, timeout_s)
+        except TimeoutError as error:
+            raise Unavailable(f"{actor} gave no answer within {timeout_s:g} s") from error
+        except RayTaskError as error:
+            if isinstance(error.cause, OrchxError):
+                raise error.cause from error
+            raise Unavailable(f"{actor}.{method} failed: {error.cause!r}") from error
+        except (RayActorError, RayError) as error:
+            self._handles.pop(actor, None)
+            raise Unavailable(f"{actor} cannot be reached: {type(error).__name__}") from error
+
+    def _handle(self, actor: str) -> ActorHandle[Any]:
+        handle = self._handles.get(actor)
+        if handle is None:
+            try:
+                handle = ray.get_actor(actor, namespace=self._namespace)
+            except ValueError as error:
+                raise Unavailable(f"there is no actor {actor} now") from error
+            self._handles[actor] = handle
+        return handle

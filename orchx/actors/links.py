@@ -1,0 +1,196 @@
+"""The engine's links, over Ray: batches as bytes, to actors by name."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from orchx.actors import names
+from orchx.actors.handles import Handles
+from orchx.domain.messages import AnyCommand, TaskOutcome, TaskRequest
+from orchx.ports.supervision import Assignment, Ending, Load, OwnerReport, OwnerStatus
+
+ASK_TIMEOUT_S = 3.0
+POLL_MARGIN_S = 5.0
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_status = msgspec.msgpack.Decoder(OwnerStatus).decode
+_decode_load = msgspec.msgpack.Decoder(Load).decode
+_decode_endings = msgspec.msgpack.Decoder(list[Ending]).decode
+
+
+class RayOwnerLink:
+    """From the Dispatcher to one owner."""
+
+    def __init__(self, handles: Handles, name: str, timeout_s: float) -> None:
+        self._handles = handles
+        self._name = name
+        self._timeout_s = timeout_s
+
+    @property
+    def name(self) -> str:
+        """The owner's name."""
+        return self._name
+
+    def deliver(self, assignments: Sequence[Assignment]) -> None:
+        """Push workflows and commands."""
+        self._handles.push(self._name, "deliver", _encode(assignments))
+
+    async def reconcile(self, expected: Sequence[str]) -> OwnerStatus:
+        """Ask the owner what it holds."""
+        answer = await self._handles.ask(
+            self._name, "reconcile", _encode(expected), timeout_s=self._timeout_s
+        )
+        return _decode_status(answer)
+
+
+class RaySupervisorLink:
+    """From an owner to the Dispatcher."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+
+    def report(self, report: OwnerReport) -> None:
+        """Push a report."""
+        self._handles.push(names.DISPATCHER, "report", _encode(report))
+
+
+class RayPoolLink:
+    """From an owner to the task pools.
+
+    All calls of one service go to one pool, so that its limits are kept in one place;
+    calls of no service are spread by workflow.
+    """
+
+    def __init__(self, handles: Handles, pools: Sequence[str]) -> None:
+        self._handles = handles
+        self._pools = pools
+
+    def submit(self, requests: Sequence[TaskRequest]) -> None:
+        """Push a batch to each pool that has a part in it."""
+        if len(self._pools) == 1:
+            self._handles.push(self._pools[0], "submit", _encode(requests))
+            return
+        batches: dict[str, list[TaskRequest]] = {}
+        for request in requests:
+            key = request.call.service or request.workflow_id
+            pool = self._pools[zlib.crc32(key.encode()) % len(self._pools)]
+            batches.setdefault(pool, []).append(request)
+        for pool, batch in batches.items():
+            self._handles.push(pool, "submit", _encode(batch))
+
+    def abandon(self, executions: Sequence[str]) -> None:
+        """Tell every pool; those that do not have them do not mind."""
+        for pool in self._pools:
+            self._handles.push(pool, "abandon", _encode(executions))
+
+    async def unknown(self, executions: Sequence[str]) -> Sequence[str]:
+        """Return what no pool has."""
+        missing = list(executions)
+        for pool in self._pools:
+            if missing:
+                missing = await self._handles.ask(
+                    pool, "unknown", _encode(missing), timeout_s=ASK_TIMEOUT_S
+                )
+        return missing
+
+
+class RayOutcomeSink:
+    """From a pool to the owners."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+
+    def push(self, owner: str, outcomes: Sequence[TaskOutcome]) -> None:
+        """Push a batch of outcomes."""
+        self._handles.push(owner, "outcomes", _encode(outcomes))
+
+
+class RayDispatcherLink:
+    """From ingestion, and from the projector, to the Dispatcher."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+
+    async def offer(
+        self, commands: Sequence[AnyCommand], *, watcher: str, watched: Sequence[str]
+    ) -> Load:
+        """Hand over durable commands."""
+        return _decode_load(
+            await self._handles.ask(
+                names.DISPATCHER,
+                "offer",
+                _encode(commands),
+                watcher,
+                _encode(watched),
+                timeout_s=ASK_TIMEOUT_S,
+            )
+        )
+
+    async def watch(self, watcher: str, workflow_ids: Sequence[str]) -> Sequence[str]:
+        """Ask to be told of endings."""
+        unknown: Sequence[str] = await self._handles.ask(
+            names.DISPATCHER, "watch", watcher, _encode(workflow_ids), timeout_s=ASK_TIMEOUT_S
+        )
+        return unknown
+
+    async def endings(self, watcher: str, timeout_s: float) -> Sequence[Ending]:
+        """Wait for endings."""
+        return _decode_endings(
+            await self._handles.ask(
+                names.DISPATCHER,
+                "endings",
+                watcher,
+                timeout_s,
+                timeout_s=timeout_s + POLL_MARGIN_S,
+            )
+        )
+
+
+class RayCommandSink:
+    """From the projector to the Dispatcher: what it has queued already."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+
+    def offer(self, commands: Sequence[AnyCommand]) -> None:
+        """Push commands."""
+        self._handles.push(names.DISPATCHER, "offer", _encode(commands), "", _encode([]))
+
+
+class RayMetricsLink:
+    """From any process to the hub, which lives with the projector."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+
+    def push(self, process: str, exposition: bytes) -> None:
+        """Push a snapshot."""
+        self._handles.push(names.PROJECTOR, "metrics_pushed", process, exposition)
+
+
+class ProjectorQuestions:
+    """What others ask the projector."""
+
+    def __init__(self, handles: Handles, timeout_s: float = 10.0) -> None:
+        self._handles = handles
+        self._timeout_s = timeout_s
+
+    async def barrier(self) -> None:
+        """Return when the projection holds all that is in the log now."""
+        await self._handles.ask(names.PROJECTOR, "barrier", timeout_s=self._timeout_s)
+
+    async def exposition(self) -> bytes:
+        """Return the metrics of all processes."""
+        text: bytes = await self._handles.ask(
+            names.PROJECTOR, "exposition", timeout_s=self._timeout_s
+        )
+        return text
+
+
+def pool_links(handles: Handles, pools: Sequence[str]) -> Mapping[str, RayPoolLink]:
+    """Return the links by pool name: both kinds of pool live in the same actors."""
+    link = RayPoolLink(handles, pools)
+    return {"io": link, "cpu": link}

@@ -1,0 +1,24 @@
+"""The names of the actors in orchx's Ray namespace."""
+
+from __future__ import annotations
+
+from orchx.settings import Settings
+
+DISPATCHER = "dispatcher"
+PROJECTOR = "projector"
+REPORTER = "reporter"
+
+
+def shared_owners(settings: Settings) -> list[str]:
+    """Return the names of the owners that multiplex workflows."""
+    return [f"owner-shared-{number}" for number in range(settings.owners.shared)]
+
+
+def dedicated_owners(settings: Settings) -> list[str]:
+    """Return the names of the owners that take one workflow at a time."""
+    return [f"owner-dedicated-{number}" for number in range(settings.owners.dedicated)]
+
+
+def pools(settings: Settings) -> list[str]:
+    """Return the names of the task pools' actors."""
+    return [f"pool-{number}" for number in range(settings.pools.io_actors)]

@@ -1,0 +1,55 @@
+"""The projector as an actor, with the metrics hub beside it; and the reporter."""
+
+from __future__ import annotations
+
+from orchx import bootstrap
+from orchx.actors import names
+from orchx.actors.links import RayCommandSink
+from orchx.actors.shell import Shell
+from orchx.engine.metrics import MetricsHub
+from orchx.settings import Settings
+
+
+class ProjectorActor(Shell):
+    """Wraps `Projector` and `MetricsHub`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(names.PROJECTOR, settings)
+        self._projector = bootstrap.build_projector(settings, RayCommandSink(self.handles))
+        self._hub = MetricsHub()
+        self._lag = 0
+        self.metrics.gauge("projector_lag", "Records not projected yet", lambda: self._lag)
+        self.metrics.gauge(
+            "projector_gaps", "Records that could not be applied", lambda: self._projector.gaps
+        )
+        self.keep(self._projector.run())
+        self.keep(self.every(1.0, self._measure))
+        self.push_metrics()
+        self._ready.set()
+
+    async def _measure(self) -> None:
+        self._lag = await self._projector.lag()
+
+    async def barrier(self) -> None:
+        """Return when everything durable now is projected."""
+        await self._projector.barrier()
+
+    async def metrics_pushed(self, process: str, exposition: bytes) -> None:
+        """Take a process's metrics."""
+        self._hub.push(process, exposition)
+
+    async def exposition(self) -> bytes:
+        """Return the metrics of all processes."""
+        self._hub.push(self.metrics.process, self.metrics.exposition())
+        return self._hub.exposition()
+
+
+class ReporterActor(Shell):
+    """Wraps `Reporter`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(names.REPORTER, settings)
+        self._reporter = bootstrap.build_reporter(settings)
+        self.keep(self._reporter.run())
+        self.push_metrics()
+        self._ready.set()

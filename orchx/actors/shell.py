@@ -1,0 +1,72 @@
+"""What all actor shells share: logs, metrics, background work, waiting until ready."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from orchx.actors.handles import Handles
+from orchx.actors.links import RayMetricsLink
+from orchx.actors.logs import configure_logs
+from orchx.engine.metrics import ProcessMetrics
+from orchx.errors import OrchxError
+from orchx.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+RESTART_PAUSE_S = 0.5
+# Fewer, larger collections: a loop that makes many small objects is slowed by the default.
+GC_THRESHOLD = 20_000
+
+
+class Shell:
+    """The base of the actor shells. Ray runs the constructor inside the actor's event loop."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        configure_logs(settings.log_level, name)
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
+        self.name = name
+        self.settings = settings
+        self.handles = Handles(settings.namespace)
+        self.metrics = ProcessMetrics(f"{name}-{os.getpid()}")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ready = asyncio.Event()
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in the background; if it fails, the process ends and Ray restarts it."""
+        task = asyncio.get_running_loop().create_task(self._kept(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _kept(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException:  # this actor's edge: half of it must not live on
+            logger.exception("background work failed; the process restarts")
+            await asyncio.sleep(RESTART_PAUSE_S)
+            os._exit(1)
+
+    def push_metrics(self) -> None:
+        """Send this process's metrics to the hub from now on."""
+        self.keep(self.metrics.push_for_ever(RayMetricsLink(self.handles)))
+
+    async def every(self, interval_s: float, step: Any) -> None:
+        """Call an async function every interval; what it cannot do now, it does next time."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await step()
+            except OrchxError as error:
+                logger.warning("background step failed", error=str(error))
+
+    async def ping(self) -> str:
+        """Return the process id, once the actor is ready."""
+        await self._ready.wait()
+        return str(os.getpid())

@@ -1,0 +1,106 @@
+"""`orchx keys`: the key file in the data directory, on the server's own machine."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import typer
+
+from orchx.cli.options import DEFAULT_DATA_DIR, DataDir, Json
+from orchx.cli.screen import age, console, errors_console, print_json, table
+from orchx.serve.api_keys import (
+    FILE_NAME,
+    ApiKey,
+    Scope,
+    create_api_key,
+    list_api_keys,
+    revoke_api_key,
+)
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def keys() -> None:
+    """API keys of the server whose data is here."""
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Who will use it, for people to read.")],
+    scope: Annotated[
+        list[Literal["submit", "read", "operate", "admin"]],
+        typer.Option("--scope", help="What it may do; repeatable; admin may all."),
+    ],
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="It sees and submits for this one only.")
+    ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    json_: Json = False,
+) -> None:
+    """Make a key and print it; it is shown this once."""
+    scopes: list[Scope] = list(scope)
+    key, token = create_api_key(
+        data_dir / FILE_NAME, name=name, scopes=scopes, now_ms=_now_ms(), tenant=tenant
+    )
+    if json_:
+        print_json({**_as_json(key), "token": token})
+        return
+    typer.echo(token)
+    errors_console().print(
+        "Keep it: it cannot be shown again. Use it as ORCHX_API_KEY, or with --api-key.",
+        style="dim",
+    )
+
+
+@app.command("list")
+def list_keys(data_dir: DataDir = DEFAULT_DATA_DIR, json_: Json = False) -> None:
+    """List the keys, without their secrets."""
+    found = list_api_keys(data_dir / FILE_NAME)
+    if json_:
+        print_json({"keys": [_as_json(key) for key in found]})
+        return
+    if not found:
+        console().print(f"No keys in {data_dir}: `orchx keys create` makes one.", markup=False)
+        return
+    made = table("ID", "NAME", "SCOPES", "TENANT", "AGE", "")
+    now = datetime.now(UTC)
+    for key in found:
+        created = datetime.fromtimestamp(key.created_at_ms / 1000, UTC)
+        revoked = "revoked" if key.revoked_at_ms is not None else ""
+        scopes = ", ".join(key.scopes)
+        made.add_row(key.id, key.name, scopes, key.tenant or "any", age(created, now), revoked)
+    console().print(made)
+
+
+@app.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    json_: Json = False,
+) -> None:
+    """Make a key useless; servers notice within a second."""
+    key = revoke_api_key(data_dir / FILE_NAME, key_id, now_ms=_now_ms())
+    if json_:
+        print_json(_as_json(key))
+    else:
+        console().print(f"{key.id} ({key.name}) is revoked", markup=False)
+
+
+def _as_json(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": key.scopes,
+        "tenant": key.tenant,
+        "createdAt": datetime.fromtimestamp(key.created_at_ms / 1000, UTC),
+        "revokedAt": None
+        if key.revoked_at_ms is None
+        else datetime.fromtimestamp(key.revoked_at_ms / 1000, UTC),
+    }
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
