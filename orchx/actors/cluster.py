@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -54,27 +55,26 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
         namespace=settings.namespace,
         log_to_driver=not quiet,
         configure_logging=True,
-        logging_level="warning",
+        logging_level=logging.WARNING,
         **options,
     )
 
 
 def _actor(cls: type, name: str, settings: Settings, *arguments: Any) -> ActorHandle[Any]:
     """Create, or find, a detached actor that restarts for ever and repeats no call."""
-    return (
-        ray.remote(cls)
-        .options(  # type: ignore[no-any-return,call-overload]
-            name=name,
-            namespace=settings.namespace,
-            lifetime="detached",
-            get_if_exists=True,
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=0,
-            max_concurrency=MAX_CONCURRENCY,
-        )
-        .remote(*arguments)
+    remote: Any = ray.remote(cls)
+    options = remote.options(
+        name=name,
+        namespace=settings.namespace,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=0,
+        max_concurrency=MAX_CONCURRENCY,
     )
+    handle: ActorHandle[Any] = options.remote(*arguments)
+    return handle
 
 
 def start_engine(settings: Settings) -> Mapping[str, str]:
@@ -104,9 +104,8 @@ def _wait_ready(actors: Mapping[str, ActorHandle[Any]]) -> Mapping[str, str]:
     pids: dict[str, str] = {}
     for name, actor in actors.items():
         try:
-            pids[name] = ray.get(
-                actor.ping.remote(), timeout=max(0.1, deadline_s - time.monotonic())
-            )
+            left_s = max(0.1, deadline_s - time.monotonic())
+            pids[name] = str(ray.get(actor.ping.remote(), timeout=left_s))
         except GetTimeoutError as error:
             raise Unavailable(f"{name} is not ready after {START_TIMEOUT_S:g} s") from error
         except ray.exceptions.RayError as error:

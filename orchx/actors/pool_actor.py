@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -29,7 +30,7 @@ class PoolActor(Shell):
         self._pool = self._parts.pool
         stats = self._pool.stats
         for field in ("submitted", "completed", "faulted", "timed_out", "joined", "refused"):
-            self.metrics.gauge(f"pool_{field}", f"Calls {field}", lambda f=field: getattr(stats, f))
+            self.metrics.gauge(f"pool_{field}", f"Calls {field}", partial(getattr, stats, field))
         self.keep(self._run())
 
     async def _run(self) -> None:

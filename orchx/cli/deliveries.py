@@ -9,7 +9,7 @@ import typer
 
 from orchx.cli.failures import UsageError
 from orchx.cli.options import ApiKey, Json, Url, connect
-from orchx.cli.screen import age, console, print_json, table
+from orchx.cli.screen import age, console, one_line, print_json, table
 
 MAX_REPLAY: Final = 500
 
@@ -50,7 +50,7 @@ def list_deliveries(
             each.workflow_id,
             str(each.attempts),
             age(each.created_at, now),
-            each.url,
+            one_line(each.url),
             each.last_error or "",
         )
     console().print(made)

@@ -11,8 +11,8 @@ from typing import Annotated, Final
 
 import typer
 
-from orchx.cli.lazy_group import LazyCommand, LazyGroup
 from orchx.cli.installed import orchx_version
+from orchx.cli.lazy_group import LazyCommand, LazyGroup
 
 _SERVER: Final = "Server"
 _WORKFLOWS: Final = "Workflows"

@@ -65,9 +65,7 @@ class ProgressFold:
     def _take_workflow(self, what: str, data: Mapping[str, Any]) -> None:
         if what in ("started", "activated"):
             self.status = "running"
-        elif what == "correlation-started":
-            self.status = "waiting"
-        elif what == "passivated":
+        elif what == "correlation-started" or what == "passivated":
             self.status = "waiting"
         elif what in _ENDS:
             self.status = _ENDS[what]

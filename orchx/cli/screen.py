@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -80,17 +79,23 @@ def _with_times(value: Any) -> Any:
 
 def table(*columns: str, right: Iterable[str] = (), grow: str = "") -> Table:
     """Return an empty table; `right` names columns of numbers, `grow` the one that gives way."""
-    made = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1))
+    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         made.add_column(
             column,
             justify="right" if column in right else "left",
-            no_wrap=True,
+            # rich narrows the columns that may wrap before all others.
+            no_wrap=column != grow,
             overflow="ellipsis",
-            min_width=6 if column == grow else None,
-            ratio=1 if column == grow else None,
         )
     return made
+
+
+def one_line(text: str | Text) -> Text:
+    """Return a cell for the column that gives way: cut, not wrapped."""
+    cell = text if isinstance(text, Text) else Text(text)
+    cell.no_wrap, cell.overflow = True, "ellipsis"
+    return cell
 
 
 def status_text(status: str) -> Text:

@@ -11,7 +11,7 @@ import yaml
 
 from orchx.cli.failures import UsageError
 from orchx.cli.options import ApiKey, Json, Url, connect, read_text
-from orchx.cli.screen import console, print_json, table
+from orchx.cli.screen import console, one_line, print_json, table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -42,7 +42,7 @@ def list_services(url: Url = None, api_key: ApiKey = None, json_: Json = False) 
         ]
         for position, (capability, call) in enumerate(calls or [("", "")]):
             head = (service.name, service.base_url, limits) if position == 0 else ("", "", "")
-            made.add_row(head[0], head[1], capability, call, head[2])
+            made.add_row(head[0], head[1], capability, one_line(call), head[2])
     console().print(made)
 
 

@@ -26,7 +26,7 @@ from orchx.cli.options import (
     read_time,
 )
 from orchx.cli.screen import console, print_json, print_json_line, status_text
-from orchx.cli.workflow_view import watch, workflow_detail
+from orchx.cli.workflow_view import outcome, watch, workflow_detail
 from orchx.client import Client, Submission, Workflow
 from orchx.client.exchange import rfc3339
 
@@ -150,7 +150,7 @@ def _follow(client: Client, done: Submission, as_json: bool) -> int:
     if as_json:
         print_json_line(workflow)
     else:
-        console().print(workflow_detail(workflow, (), datetime.now(UTC)))
+        console().print(outcome(workflow))
     return exit_code_of(workflow)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchx.cli.progress import ProgressFold, TaskRow, error_text, kind_of
-from orchx.cli.screen import age, clock_time, span, status_text, table
+from orchx.cli.screen import age, clock_time, one_line, span, status_text, table
 from orchx.client.models import Event, Workflow
 
 MAX_JSON_LINES: Final = 40
@@ -23,17 +23,14 @@ _REFRESH_PER_S: Final = 8
 
 def workflow_table(workflows: Iterable[Workflow], now: datetime) -> Table:
     """Return the table of `orchx list`."""
-    made = table("ID", "STATUS", "DEFINITION", "TENANT", "TASKS", "AGE", "NOW AT", grow="NOW AT")
-    made.columns[4].justify = made.columns[5].justify = "right"
+    made = table("ID", "STATUS", "DEFINITION", "AGE", "NOW AT", right=("AGE",), grow="NOW AT")
     for workflow in workflows:
         made.add_row(
             workflow.id,
             status_text(workflow.status),
             f"{workflow.namespace}/{workflow.name}:{workflow.version}",
-            workflow.tenant,
-            str(workflow.tasks.completed),
             age(workflow.created_at, now),
-            now_at(workflow, now),
+            one_line(now_at(workflow, now)),
         )
     return made
 
@@ -75,13 +72,19 @@ def workflow_detail(workflow: Workflow, rows: Iterable[TaskRow], now: datetime) 
     rows = list(rows)
     if rows:
         parts.append(task_table(rows, now))
+    return Group(*parts, outcome(workflow))
+
+
+def outcome(workflow: Workflow) -> RenderableType:
+    """Return what came out of a workflow: its output, or its error and where it arose."""
     if workflow.error is not None:
-        parts.append(Text(f"error  {error_text(_plain_error(workflow))}", style="red"))
-        if workflow.error.instance:
-            parts.append(Text(f"  at   {workflow.error.instance}"))
+        line = Text("error  ", style="bold red").append(
+            error_text(_plain_error(workflow)), style="not bold"
+        )
+        return line.append(f"\n   at  {workflow.error.instance}" if workflow.error.instance else "")
     if workflow.status == "completed":
-        parts += [Text("output", style="bold"), _json_text(workflow.output)]
-    return Group(*parts)
+        return Group(Text("output", style="bold"), _json_text(workflow.output))
+    return Text(f"it is {workflow.status}", style="dim") if workflow.ended else Group()
 
 
 def _facts(workflow: Workflow, now: datetime) -> Iterator[tuple[str, RenderableType]]:
@@ -109,8 +112,8 @@ def _facts(workflow: Workflow, now: datetime) -> Iterator[tuple[str, RenderableT
 
 def task_table(rows: Iterable[TaskRow], now: datetime) -> Table:
     """Return a workflow's tasks, one a line."""
-    made = table("STATUS", "TASK", "SERVICE", "RUNS", "TIME", "ERROR", grow="ERROR")
-    made.columns[3].justify = made.columns[4].justify = "right"
+    columns = ("STATUS", "TASK", "SERVICE", "RUNS", "TIME", "ERROR")
+    made = table(*columns, right=("RUNS", "TIME"), grow="ERROR")
     for row in rows:
         made.add_row(
             status_text(row.status),

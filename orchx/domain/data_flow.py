@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from orchx.domain import faults
-from orchx.domain.document import Duration, Schema, Task
-from orchx.domain.document_durations import MS_PER_UNIT, iso8601_ms
+from orchx.domain.document import Duration, ForkTask, Schema, Task
+from orchx.domain.document_durations import MAX_DURATION_MS, MS_PER_UNIT, iso8601_ms
+from orchx.domain.evolve import branch_of
 from orchx.domain.expressions import Expression, Template
 from orchx.domain.faults import WorkflowFault
 from orchx.domain.json_values import JSON
@@ -83,7 +84,7 @@ class Scope:
                 return iso8601_ms(value)
             if isinstance(value, dict) and value:
                 total = sum(MS_PER_UNIT[unit] * amount for unit, amount in value.items())
-                if total >= 0:
+                if 0 <= total <= MAX_DURATION_MS:
                     return int(total)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise _not_a_duration(duration.expression, repr(error)) from error
@@ -119,7 +120,7 @@ class Scope:
             if name in frame.variables:
                 return frame.variables[name]
             if name == "after" and frame.kind == "fork" and self.task is not None:
-                return outputs_of_branches(self.turn, frame)
+                return outputs_of_branches(self.turn, frame, self.task)
             if frame.id == ROOT:
                 return UNSET
             frame = self.turn.state.frames[frame.parent]
@@ -139,11 +140,19 @@ class Scope:
         return described
 
 
-def outputs_of_branches(turn: Turn, fork: Frame) -> dict[str, JSON]:
-    """Return what the ended branches of a fork gave, by name: `$after` in a later branch."""
-    task = turn.plan.tasks[fork.reference]
-    names = [branch.name for branch in task.branches.tasks]  # type: ignore[attr-defined]
-    return {names[index]: output for index, output in fork.results.items()}
+def outputs_of_branches(turn: Turn, fork: Frame, task: Task) -> dict[str, JSON]:
+    """Return what the branches gave that the branch of `task` comes after: its `$after`.
+
+    Others may have ended too, but whether they have is a matter of luck.
+    """
+    plan = turn.plan.task(fork.reference, ForkTask)
+    before: set[int] = set()
+    further = set(plan.after[branch_of(fork.reference, task.reference)])
+    while further:
+        before |= further
+        further = {index for branch in further for index in plan.after[branch]} - before
+    branches = plan.branches.tasks
+    return {branches[index].name: fork.results[index] for index in sorted(before)}
 
 
 def moment(at_ms: int) -> dict[str, JSON]:
@@ -186,11 +195,13 @@ def task_output(scope: Scope, task: Task, raw_output: JSON) -> tuple[JSON, JSON]
         output = scope.fill(flow.output_as, raw_output)
     if flow.output_schema is not None:
         check(scope.turn, flow.output_schema, output, "the task's output")
-    context = UNSET
+    context: JSON = UNSET
     if flow.export_as is not None:
         scope.raw_output, scope.output = raw_output, output
         context = scope.fill(flow.export_as, output)
-        check(scope.turn, flow.export_schema, context, "the exported context")
+    if flow.export_schema is not None:
+        exported = scope.turn.state.context if context is UNSET else context
+        check(scope.turn, flow.export_schema, exported, "the exported context")
     return output, context
 
 

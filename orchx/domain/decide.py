@@ -54,11 +54,11 @@ def open_workflow(start: m.StartWorkflow, plan: Definition, env: Environment) ->
             input=start.input,
             data=data,
             timeout_at_ms=timeout_at_ms,
+            error=problem,
         )
     )
-    if problem is not None:
-        fault_workflow(turn, problem)
-    else:
+    _fire_timers(turn)  # a request may have been waiting beyond its deadline
+    if not turn.state.terminal:
         turn.look_at(ROOT)
         settle(turn)
     return turn
@@ -69,11 +69,13 @@ def decide(state: WorkflowState, plan: Definition, message: m.Message, env: Envi
     turn = Turn(state, plan, env)
     if state.terminal or state.status == "new":
         return turn
-    if isinstance(message, m.Resume):
+    if state.events > MAX_EVENTS_PER_WORKFLOW:
+        fault_workflow(turn, _too_long())
+    elif isinstance(message, m.Resume):
         _resume(turn, message.again)
-        return turn
-    _take(turn, message)
-    settle(turn)
+    else:
+        _take(turn, message)
+        settle(turn)
     return turn
 
 
@@ -122,7 +124,14 @@ def fault_workflow(turn: Turn, fault: faults.Fault) -> None:
     turn.finish()
 
 
-def _take(turn: Turn, message: m.Message) -> None:
+def cancel_workflow(turn: Turn, reason: str) -> None:
+    """End the workflow because someone asked for it (which is recorded)."""
+    turn.cancel_below(ROOT, "the workflow was cancelled")
+    turn.record(e.WorkflowCancelled(reason=reason))
+    turn.finish()
+
+
+def _take(turn: Turn, message: m.News) -> None:
     """Record what a message means."""
     if isinstance(message, m.TaskOutcome):
         frame = turn.state.frames.get(message.frame)
@@ -141,9 +150,7 @@ def _take(turn: Turn, message: m.Message) -> None:
         match_inbox(turn)
     elif isinstance(message, m.CancelWorkflow):
         turn.record(e.CancelRequested(command_id=message.id, reason=message.reason, by=message.by))
-        turn.cancel_below(ROOT, "the workflow was cancelled")
-        turn.record(e.WorkflowCancelled(reason=message.reason))
-        turn.finish()
+        cancel_workflow(turn, message.reason)
     else:
         turn.record(
             e.ChildFinished(
@@ -158,6 +165,9 @@ def _take(turn: Turn, message: m.Message) -> None:
 
 def _resume(turn: Turn, again: bool) -> None:
     """Decide whatever was left undecided; `again`: dispatch what was under way again."""
+    if turn.state.cancel_reason is not None:
+        cancel_workflow(turn, turn.state.cancel_reason)
+        return
     _fire_timers(turn)
     for frame_id in sorted(turn.state.frames):
         turn.look_at(frame_id)
@@ -195,6 +205,7 @@ def _fire_timers(turn: Turn) -> None:
         elif frame_id == ROOT:
             fault_workflow(turn, _timed_out("the workflow", frame))
         else:
+            turn.abandon(frame)
             turn.fault(frame, _timed_out("the task", frame))
 
 

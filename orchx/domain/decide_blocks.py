@@ -16,6 +16,7 @@ from orchx.domain.data_flow import Scope
 from orchx.domain.decide_leaves import (
     begin,
     complete,
+    end_from,
     finish_child,
     finish_listen,
     finish_wait,
@@ -27,6 +28,7 @@ from orchx.domain.json_values import JSON
 from orchx.domain.retry import retry_due_ms
 from orchx.domain.state import Frame
 from orchx.domain.turn import Turn
+from orchx.errors import Bug
 
 STANDARD_AUTHORITY = "https://serverlessworkflow.io/"
 
@@ -73,29 +75,27 @@ def _advance_root(turn: Turn, frame: Frame) -> End | Fault | None:
 
 
 def _advance_do(turn: Turn, frame: Frame) -> End | Fault | None:
-    task = turn.plan.tasks[frame.reference]
-    assert isinstance(task, DoTask)
+    task = turn.plan.task(frame.reference, DoTask)
     if frame.raised is not None:
         turn.fault(frame, frame.raised)
         return None
-    return _go_on(turn, frame, task.block)
+    _go_on(turn, frame, task.block)
+    return None
 
 
-def _go_on(turn: Turn, frame: Frame, block: Block) -> End | None:
+def _go_on(turn: Turn, frame: Frame, block: Block) -> None:
     """Begin the next task of a block, or complete the frame with what the last one gave."""
     step = next_in_block(turn, frame, block)
     if isinstance(step, Task):
         begin(turn, frame, step)
     elif step is Step.END:
-        return End(frame.data)
+        end_from(turn, frame, frame.data)
     elif step is Step.DONE:
         complete(turn, frame, frame.data)
-    return None
 
 
 def _advance_for(turn: Turn, frame: Frame) -> End | Fault | None:
-    task = turn.plan.tasks[frame.reference]
-    assert isinstance(task, ForTask)
+    task = turn.plan.task(frame.reference, ForTask)
     if frame.raised is not None:
         turn.fault(frame, frame.raised)
         return None
@@ -107,7 +107,8 @@ def _advance_for(turn: Turn, frame: Frame) -> End | Fault | None:
         if step is Step.BUSY:
             return None
         if step is Step.END:
-            return End(frame.data)
+            end_from(turn, frame, frame.data)
+            return None
     _iterate(turn, frame, task)
     return None
 
@@ -133,39 +134,45 @@ def _iterate(turn: Turn, frame: Frame, task: ForTask) -> None:
 
 
 def _advance_fork(turn: Turn, frame: Frame) -> End | Fault | None:
-    task = turn.plan.tasks[frame.reference]
-    assert isinstance(task, ForkTask)
+    task = turn.plan.task(frame.reference, ForkTask)
+    branch = _next_branch(frame, task)
     if frame.then == "end":
-        return End(next(reversed(frame.results.values())))
-    if frame.raised is not None and not task.compete:
+        end_from(turn, frame, frame.data)
+    elif frame.raised is not None and not task.compete:
         turn.fault(frame, frame.raised)
-        return None
-    for index, branch in enumerate(task.branches.tasks):
-        ready = index not in frame.begun and all(i in frame.results for i in task.after[index])
-        if ready and not (task.compete and frame.results):
-            begin(turn, frame, branch)
-            frame = turn.state.frames[frame.id]
-    if task.compete and frame.results:
+    elif frame.results and task.compete:
         turn.cancel_below(frame.id, "another branch won")
         complete(turn, turn.state.frames[frame.id], next(iter(frame.results.values())))
-    elif not frame.active and len(frame.results) + len(frame.faulted) == len(task.branches.tasks):
-        if task.compete and frame.raised is not None:
-            turn.fault(frame, frame.raised)
-        elif not frame.faulted:
-            complete(turn, frame, [frame.results[i] for i in range(len(frame.results))])
+    elif branch is not None:
+        begin(turn, frame, branch)
+    elif frame.active:
+        return None
+    elif frame.raised is not None:  # all who could win have failed
+        turn.fault(frame, frame.raised)
+    else:
+        complete(turn, frame, [frame.results[i] for i in range(len(frame.results))])
+    return None
+
+
+def _next_branch(frame: Frame, task: ForkTask) -> Task | None:
+    """Return the first branch that has not begun and has nothing to wait for any more."""
+    for index, branch in enumerate(task.branches.tasks):
+        if index not in frame.begun and all(i in frame.results for i in task.after[index]):
+            return branch
     return None
 
 
 def _advance_try(turn: Turn, frame: Frame) -> End | Fault | None:
-    task = turn.plan.tasks[frame.reference]
-    assert isinstance(task, TryTask)
+    task = turn.plan.task(frame.reference, TryTask)
     due = frame.due_at_ms is not None and frame.due_at_ms <= turn.env.now_ms
     if frame.phase == "catch":
         if frame.raised is not None:
             turn.fault(frame, frame.raised)
             return None
-        assert task.catch.block is not None
-        return _go_on(turn, frame, task.catch.block)
+        if task.catch.block is None:
+            raise Bug(f"{frame.reference} has nothing to do in its catch")
+        _go_on(turn, frame, task.catch.block)
+        return None
     if frame.phase == "backoff":
         if due:
             _run_again(turn, frame, task)
@@ -180,7 +187,8 @@ def _advance_try(turn: Turn, frame: Frame) -> End | Fault | None:
         frame = turn.state.frames[frame.id]
         _handle(turn, frame, task, _at(error, frame.reference))
         return None
-    return _go_on(turn, frame, task.block)
+    _go_on(turn, frame, task.block)
+    return None
 
 
 def _run_again(turn: Turn, frame: Frame, task: TryTask) -> None:
@@ -255,8 +263,11 @@ def matches(wanted: ErrorFilter, error: Fault) -> bool:
 
 
 def _type_name(uri: str) -> str:
-    """Return what identifies an error type. The standard's own documents and kit spell its
-    types with different paths; the last segment is what they agree on."""
+    """Return what identifies an error type.
+
+    The standard's own documents and kit spell its types with different paths; the last
+    segment is what they agree on.
+    """
     if uri.startswith(STANDARD_AUTHORITY):
         return STANDARD_AUTHORITY + uri.rsplit("/", 1)[-1]
     return uri

@@ -71,10 +71,19 @@ def started(scope: Scope, task: d.Task, data: JSON, kind: str, **details: Any) -
 
 
 def done_at_once(
-    scope: Scope, task: d.Task, raw_output: JSON, kind: str, then: str | None = None
+    scope: Scope,
+    task: d.Task,
+    raw_output: JSON,
+    kind: str,
+    *,
+    then: str | None = None,
+    emitted: dict[str, Any] | None = None,
 ) -> None:
-    """Record that a task was over as soon as it began."""
+    """Record that a task was over as soon as it began, and the event that it emitted."""
     output, context = task_output(scope, task, raw_output)
+    if emitted is not None:
+        scope.turn.record(e.EventEmitted(event=emitted))
+        scope.turn.effects.append(m.Publish(event=emitted))
     scope.turn.record(
         e.TaskCompleted(
             parent=scope.parent.id,
@@ -127,6 +136,22 @@ def complete(
     turn.look_at(frame.parent)
 
 
+def end_from(turn: Turn, frame: Frame, data: JSON) -> None:
+    """End a block by the `end` of a task in it: `data` goes up to the workflow as it is."""
+    turn.cancel_below(frame.id, "the workflow is ending")
+    turn.record(
+        e.TaskCompleted(
+            parent=frame.parent,
+            reference=frame.reference,
+            frame=frame.id,
+            kind=frame.kind,
+            output=UNSET if data is frame.raw else data,
+            then="end",
+        )
+    )
+    turn.look_at(frame.parent)
+
+
 def finish_outcome(turn: Turn, frame: Frame, outcome: m.TaskOutcome) -> None:
     """End a call with what the pool reported."""
     if outcome.error is not None:
@@ -148,7 +173,11 @@ def finish_wait(turn: Turn, frame: Frame) -> None:
 
 
 def finish_child(turn: Turn, frame: Frame) -> None:
-    """End a `run: workflow` whose child is over."""
+    """End a `run: workflow` whose child is over, or on its way if nobody awaits it."""
+    if frame.child is not None and not frame.child.awaited:
+        turn.start_child(frame)
+        complete(turn, frame, frame.input)
+        return
     if frame.outcome is None:
         return
     output, error = frame.outcome
@@ -161,8 +190,7 @@ def finish_child(turn: Turn, frame: Frame) -> None:
 
 def finish_listen(turn: Turn, frame: Frame) -> None:
     """End a `listen` that has consumed what it waited for."""
-    task = turn.plan.tasks[frame.reference]
-    assert isinstance(task, d.ListenTask)
+    task = turn.plan.task(frame.reference, d.ListenTask)
     wanted = len(task.filters) if task.mode == "all" else 1
     if len(frame.consumed) >= wanted:
         complete(turn, frame, [value for _, value in frame.consumed])
@@ -178,8 +206,7 @@ def match_inbox(turn: Turn) -> None:
 
 def _consume(turn: Turn, frame: Frame, command_id: str, event: dict[str, Any]) -> bool:
     """Let a listening task take an event if one of its open filters matches."""
-    task = turn.plan.tasks[frame.reference]
-    assert isinstance(task, d.ListenTask)
+    task = turn.plan.task(frame.reference, d.ListenTask)
     taken = {index for index, _ in frame.consumed}
     wanted = len(task.filters) if task.mode == "all" else 1
     if len(frame.consumed) >= wanted:
@@ -251,7 +278,7 @@ def _begin_switch(scope: Scope, task: d.SwitchTask, data: JSON) -> None:
         elif scope.holds(case.when, data):
             chosen = case.then
             break
-    done_at_once(scope, task, data, "switch", chosen)
+    done_at_once(scope, task, data, "switch", then=chosen)
 
 
 def _begin_raise(scope: Scope, task: d.RaiseTask, data: JSON) -> None:
@@ -279,9 +306,7 @@ def _begin_emit(scope: Scope, task: d.EmitTask, data: JSON) -> None:
         "time": moment(turn.env.now_ms)["iso8601"],
         **event,
     }
-    turn.record(e.EventEmitted(event=event))
-    turn.effects.append(m.Publish(event=event))
-    done_at_once(scope, task, event, "emit")
+    done_at_once(scope, task, event, "emit", emitted=event)
 
 
 def _begin_wait(scope: Scope, task: d.WaitTask, data: JSON) -> None:
@@ -339,9 +364,8 @@ def _begin_run(scope: Scope, task: d.RunWorkflowTask, data: JSON) -> None:
         awaited=task.await_,
     )
     frame = started(scope, task, data, "run", child=child)
-    turn.start_child(frame)
-    if not task.await_:
-        complete(turn, frame, frame.input)
+    if task.await_:
+        turn.start_child(frame)
 
 
 _Begin = Callable[[Scope, Any, JSON], None]

@@ -9,7 +9,7 @@ from orchx.domain.document import Correlation, EmitTask, EventFilter, ListenTask
 from orchx.domain.document_common import CommonFields
 from orchx.domain.document_context import Context
 from orchx.domain.document_data import check_uri
-from orchx.domain.document_expressions import is_expression
+from orchx.domain.document_expressions import is_expression, is_pattern
 from orchx.domain.document_reader import Node
 from orchx.domain.document_unsupported import refuse_listen_extras
 from orchx.domain.expressions import Expression, Template
@@ -74,7 +74,7 @@ def _read_filters(to: Node, mode: str, context: Context) -> list[EventFilter]:
 
 
 def _read_filter(node: Node, context: Context) -> EventFilter:
-    attributes: dict[str, JSON] = {}
+    attributes: dict[str, Expression | JSON] = {}
     data: Expression | JSON = None
     if not node.is_object(("with", "correlate")):
         return EventFilter(attributes=attributes)
@@ -82,10 +82,12 @@ def _read_filter(node: Node, context: Context) -> EventFilter:
     if wanted is not None and wanted.is_object():
         if not wanted.value:
             wanted.fail("a filter needs at least one attribute")
-        _check_attributes(wanted)
+        _check_attributes(wanted, in_filter=True)
         for name, attribute in wanted.entries():
             if name == "data":
                 data = _read_wanted_data(attribute, context)
+            elif is_pattern(attribute.value):
+                attributes[name] = context.read.pattern(attribute)
             else:
                 attributes[name] = _constant(attribute, context)
     return EventFilter(
@@ -131,7 +133,7 @@ def _read_correlations(node: Node | None, context: Context) -> tuple[Correlation
     return tuple(correlations)
 
 
-def _check_attributes(node: Node) -> None:
+def _check_attributes(node: Node, *, in_filter: bool = False) -> None:
     if not isinstance(node.value, Mapping):
         return
     for name in TEXT_ATTRIBUTES:
@@ -139,4 +141,6 @@ def _check_attributes(node: Node) -> None:
         if attribute is not None:
             attribute.text()
     for name in URI_ATTRIBUTES:
-        check_uri(node.child(name))
+        attribute = node.child(name)
+        if not (in_filter and attribute is not None and is_pattern(attribute.value)):
+            check_uri(attribute)

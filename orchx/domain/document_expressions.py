@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from orchx.domain.document_limits import MAX_EXPRESSIONS
@@ -11,13 +14,17 @@ from orchx.domain.expressions import (
     Expression,
     ExpressionSyntaxError,
     Template,
+    evaluate,
     parse_expression,
     parse_template,
 )
+from orchx.domain.faults import WorkflowFault
 from orchx.domain.json_values import JSON
 
 PLACEHOLDER: Final = parse_expression(".")
 _EXPECTED = "a jq expression"
+# `.` and `-` are left out: every event type and address has them, and means them.
+_PATTERN = re.compile(r"[\\^$*+?{}\[\]|()]")
 
 
 def is_expression(value: JSON) -> bool:
@@ -25,6 +32,11 @@ def is_expression(value: JSON) -> bool:
     return (
         isinstance(value, str) and value.strip().startswith("${") and value.rstrip().endswith("}")
     )
+
+
+def is_pattern(value: JSON) -> bool:
+    """Return whether `value` is text that looks like a regular expression."""
+    return isinstance(value, str) and "${" not in value and _PATTERN.search(value) is not None
 
 
 class ExpressionReader:
@@ -53,6 +65,24 @@ class ExpressionReader:
     def optional(self, node: Node | None) -> Expression | None:
         """Return the expression at `node`, or None where there is none."""
         return None if node is None else self.expression(node)
+
+    def pattern(self, node: Node) -> Expression:
+        """Return the condition that text is as at `node`, or as the regular expression there.
+
+        The expression has to match the whole text. It is jq's kind (Oniguruma), which may
+        take for ever, so it is never bounded.
+        """
+        text = node.text()
+        whole = json.dumps(rf"\A(?:{text})\z")
+        same = f'. == {json.dumps(text)} or (type == "string" and test({whole}))'
+        found = self.expression(replace(node, value=same))
+        if found is not PLACEHOLDER:
+            try:
+                evaluate(found, "", {})
+            except WorkflowFault as error:
+                why = error.fault.detail or error.fault.title
+                node.fail(f"this is not a regular expression: {why}")
+        return found
 
     def template(self, node: Node) -> Template:
         """Return the template at `node`: JSON of which any text may be an expression."""

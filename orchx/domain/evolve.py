@@ -54,12 +54,16 @@ def branch_of(fork_reference: str, reference: str) -> int:
 
 
 def iteration_of_child(parent: Frame, reference: str) -> str:
-    """Return the iteration of a child started now: loop indexes and revisits on the way."""
+    """Return the iteration of a child started now: loop indexes and revisits on the way.
+
+    A revisit carries the level of the task that was visited again: the second visit of an
+    outer block and that of an inner one must not look the same.
+    """
     iteration = parent.iteration
     if parent.index >= 0:
         iteration += f".{parent.index}"
     visits = parent.visits.get(reference)
-    return f"{iteration}~{visits}" if visits else iteration
+    return f"{iteration}~{visits}@{reference.count('/')}" if visits else iteration
 
 
 def _workflow_activated(state: WorkflowState, event: e.WorkflowActivated, at_ms: int) -> None:
@@ -85,6 +89,7 @@ def _workflow_started(state: WorkflowState, event: e.WorkflowStarted, at_ms: int
         data=data,
         started_at_ms=at_ms,
         timeout_at_ms=event.timeout_at_ms,
+        raised=event.error,
     )
 
 
@@ -131,12 +136,14 @@ def _child_ended(
     active = parent.active - 1 if frame_id else parent.active
     if parent.kind == "fork":
         branch = branch_of(parent.reference, reference)
+        first_end = then == "end" and parent.then != "end"
         state.frames[parent_id] = replace(
             parent,
             active=active,
             begun=parent.begun | {branch},
             results={**parent.results, branch: output},
-            then=then,
+            then="end" if first_end else parent.then,
+            data=output if first_end else parent.data,
         )
         return
     visits = {**parent.visits, reference: parent.visits.get(reference, 0) + 1}
@@ -161,6 +168,7 @@ def _task_completed(state: WorkflowState, event: e.TaskCompleted, at_ms: int) ->
     if event.frame and state.failures:
         frame = state.frames[event.frame]
         state.failures.pop(call_site(frame.reference, frame.iteration), None)
+        _forget_failures_below(state, frame)
     _child_ended(state, event.parent, event.reference, event.frame, output, event.then)
 
 
@@ -175,6 +183,7 @@ def _task_faulted(state: WorkflowState, event: e.TaskFaulted, at_ms: int) -> Non
     if event.frame:
         frame = state.frames.pop(event.frame)
         active -= 1
+        _forget_failures_below(state, frame)
         if event.service is not None:
             _count_failure(state, frame, event.service)
     begun, faulted = parent.begun, parent.faulted
@@ -193,8 +202,16 @@ def _count_failure(state: WorkflowState, frame: Frame, service: str) -> None:
     state.failures[site] = {**counts, service: counts.get(service, 0) + 1}
 
 
+def _forget_failures_below(state: WorkflowState, frame: Frame) -> None:
+    """Drop what was counted for the calls of a `try` that is over: it will not repeat them."""
+    if frame.kind == "try" and state.failures:
+        below = f"{frame.reference}/"
+        state.failures = {k: v for k, v in state.failures.items() if not k.startswith(below)}
+
+
 def _task_cancelled(state: WorkflowState, event: e.TaskCancelled, at_ms: int) -> None:
     frame = state.frames.pop(event.frame)
+    _forget_failures_below(state, frame)
     parent = state.frames.get(frame.parent)
     if parent is not None:
         state.frames[frame.parent] = replace(parent, active=parent.active - 1)

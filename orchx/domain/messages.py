@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from orchx.domain.events import CallDetails, Callback, ChildDetails, Request
+from orchx.domain.events import Callback, CallDetails, ChildDetails, Request
 from orchx.domain.faults import RUNTIME, Fault
 from orchx.domain.json_values import JSON
 

@@ -33,7 +33,8 @@ def retry_due_ms(scope: Scope, policy: RetryPolicy, frame: Frame, error: Fault) 
         return None
     if policy.limit_attempts is not None and frame.attempt > policy.limit_attempts:
         return None
-    delay_ms = max(retry_delay_ms(scope, policy, frame.attempt, data), error.retry_after_ms or 0)
+    asked_ms = min(error.retry_after_ms or 0, MAX_RETRY_DELAY_MS)
+    delay_ms = max(retry_delay_ms(scope, policy, frame.attempt, data), asked_ms)
     due_ms = scope.turn.env.now_ms + delay_ms
     if policy.limit_duration is not None:
         last_ms = frame.started_at_ms + scope.duration_ms(policy.limit_duration, data)

@@ -19,6 +19,7 @@ from orchx.domain.evolve import apply
 from orchx.domain.faults import Fault
 from orchx.domain.keys import idempotency_key
 from orchx.domain.state import ROOT, Frame, WorkflowState
+from orchx.errors import Bug
 
 # A turn that has made this many events ends; the owner goes on in another, so that an
 # endless loop of instantaneous tasks cannot keep others waiting.
@@ -57,7 +58,8 @@ class Turn:
 
     def execute(self, frame: Frame) -> None:
         """Have a pool run the call of this frame, now or again."""
-        assert frame.call is not None
+        if frame.call is None:
+            raise Bug(f"{frame.reference} is not a call")
         request = m.TaskRequest(
             workflow_id=self.state.workflow_id,
             frame=frame.id,
@@ -82,7 +84,8 @@ class Turn:
 
     def start_child(self, frame: Frame) -> None:
         """Have the child workflow of this frame started, now or again."""
-        assert frame.child is not None
+        if frame.child is None:
+            raise Bug(f"{frame.reference} has no child workflow")
         child_request = request_of_child(
             self.state.request,
             self.state.workflow_id,
@@ -139,7 +142,8 @@ class Turn:
     def finish(self) -> None:
         """Announce that the workflow is over (its terminal event is recorded)."""
         state = self.state
-        assert state.status in ("completed", "faulted", "cancelled")
+        if state.status == "new" or state.status == "running":
+            raise Bug(f"{state.workflow_id} is not over but {state.status}")
         self.dirty.clear()
         self.effects.append(
             m.Finish(

@@ -12,6 +12,7 @@ from orchx.domain.decisions import Choice, Question
 from orchx.domain.document import Schema
 from orchx.domain.environment import CallTarget
 from orchx.domain.expressions import Expression
+from orchx.domain.faults import CONFIGURATION, WorkflowFault, standard
 from orchx.domain.json_values import JSON
 from orchx.domain.services import Service
 from orchx.ports.evaluator import Evaluator
@@ -19,6 +20,7 @@ from orchx.ports.policy import Policy
 
 RUNTIME: Mapping[str, JSON] = {"name": "orchx", "version": "0.1.0", "metadata": {}}
 MAX_VALIDATORS = 2_000
+MAX_DETAIL_CHARS = 300
 
 
 class Directory:
@@ -49,24 +51,44 @@ class Directory:
 
 
 class SchemaChecker:
-    """Validates data against JSON schemas, each compiled once. Bounded."""
+    """Validates data against JSON schemas, each compiled once. Bounded.
+
+    A `$ref` finds what is in the schema itself. It is never fetched: a document must not
+    make the engine read files or call addresses of its author's choosing.
+    """
 
     def __init__(self) -> None:
         self._validators: dict[int, tuple[Schema, jsonschema_rs.Validator]] = {}
 
     def problem(self, schema: Schema, data: JSON) -> str | None:
-        """Return the first thing wrong, its JSON pointer first; None if nothing is."""
+        """Return the first thing wrong, its JSON pointer first; None if nothing is.
+
+        Raises:
+            WorkflowFault: type configuration: it is not a schema that can be used.
+        """
         known = self._validators.get(id(schema))
         if known is None:
             if len(self._validators) >= MAX_VALIDATORS:
                 self._validators.clear()
             # the schema is kept beside its validator, so that its id is not used again
-            known = (schema, jsonschema_rs.validator_for(schema.document))
+            known = (schema, _validator(schema))
             self._validators[id(schema)] = known
         for error in known[1].iter_errors(data):
             pointer = "/" + "/".join(str(part) for part in error.instance_path)
             return f"{pointer}: {error.message}"
         return None
+
+
+def _validator(schema: Schema) -> jsonschema_rs.Validator:
+    try:
+        return jsonschema_rs.validator_for(schema.document, retriever=_refuse)
+    except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        detail = str(error).partition("\n")[0][:MAX_DETAIL_CHARS]
+        raise WorkflowFault(standard(CONFIGURATION, "Unusable schema", detail=detail)) from error
+
+
+def _refuse(uri: str) -> JSON:
+    raise ValueError(f"{uri} is outside of the schema, and nothing is fetched")
 
 
 @dataclass(slots=True)

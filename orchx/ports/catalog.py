@@ -29,8 +29,10 @@ class StoredDefinition:
 
 
 class Catalog(Protocol):
-    """Publishes, finds and retires definitions; holds the services. Changes have a number,
-    `revision`, by which caches notice them."""
+    """Publishes, finds and retires definitions; holds the services.
+
+    Changes have a number, `revision`, by which caches notice them.
+    """
 
     async def publish(self, definition: StoredDefinition) -> bool:
         """Store a new version; False if this very version (same digest) was there.

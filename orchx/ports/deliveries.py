@@ -35,7 +35,7 @@ class Deliveries(Protocol):
     """A durable outbox with the log offset it was filled up to, changed together."""
 
     async def add(self, deliveries: Sequence[Delivery], *, offset: int) -> None:
-        """Store new deliveries and the offset in one transaction; known ids are kept as they are."""
+        """Store new deliveries and the offset in one transaction; known ids stay as they are."""
         ...
 
     async def offset(self) -> int:
@@ -43,8 +43,7 @@ class Deliveries(Protocol):
         ...
 
     async def due(self, *, now_ms: int, limit: int) -> Sequence[Delivery]:
-        """Return pending deliveries whose time has come and that no earlier pending one of
-        the same workflow precedes."""
+        """Return pending deliveries whose time has come, the first of each workflow only."""
         ...
 
     async def update(self, deliveries: Sequence[Delivery]) -> None:

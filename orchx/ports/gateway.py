@@ -42,7 +42,7 @@ class Gateway(Protocol):
         time, deadline.
 
         Raises:
-            Overloaded: the backlog (503 semantics: `status` 503) or the tenant's share (429) is full.
+            Overloaded: the backlog (`status` 503) or the tenant's share (429) is full.
             Unavailable: the queue cannot be written now; nothing was accepted.
             Conflict: an id was used before with another content.
             StorageFull: the disk took no more; nothing was accepted.
@@ -76,8 +76,10 @@ class Gateway(Protocol):
         ...
 
     def follow(self, workflow_id: str, *, after_offset: int = 0) -> AsyncIterator[Record | None]:
-        """Yield records as they become durable, until the terminal one; None is a heartbeat
-        (at least every 15 s)."""
+        """Yield records as they become durable, until the terminal one.
+
+        None is a heartbeat, at least every 15 s.
+        """
         ...
 
     async def ready(self) -> Readiness:

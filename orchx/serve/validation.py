@@ -70,7 +70,7 @@ class InputSchema:
     def __init__(self, document: JSON) -> None:
         try:
             self._validator = jsonschema_rs.validator_for(
-                document, retriever=_never_fetch, pattern_options=_PATTERNS
+                document, retriever=_never_fetch, pattern_options=_PATTERNS, mask="the value"
             )
         except (ValueError, TypeError) as error:
             fault = Violation(

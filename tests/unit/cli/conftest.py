@@ -81,7 +81,7 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(answer)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _do  # noqa: N815
+        do_GET = do_POST = do_PUT = do_DELETE = _do
 
         def log_message(self, *args: Any) -> None:
             pass
@@ -158,7 +158,7 @@ def workflow(**fields: Any) -> dict[str, Any]:
     }
 
 
-def cloud_event(offset: int, kind: str, reference: str | None = None, **data: Any) -> Any:
+def cloud_event(offset: int, kind: str, reference: str | None = None, /, **data: Any) -> Any:
     own = kind.split(".")[0] in ("decision", "event") or kind in ("task.caught", "task.skipped")
     event = {
         "specversion": "1.0",
@@ -178,9 +178,7 @@ HISTORY = [
     cloud_event(
         4, "decision.made", "/do/1/try/0/laptop", question="service", chosen="it-desk", frame=2
     ),
-    cloud_event(
-        4, "task.started", "/do/1/try/0/laptop", frame=2, call={"service": "it-desk"}
-    ),
+    cloud_event(4, "task.started", "/do/1/try/0/laptop", frame=2, call={"service": "it-desk"}),
     cloud_event(
         5,
         "task.faulted",
@@ -189,9 +187,7 @@ HISTORY = [
         error={"type": "https://x/errors/communication", "status": 503, "title": "Busy"},
     ),
     cloud_event(6, "task.retried", "/do/1/try", frame=1, attempt=2),
-    cloud_event(
-        7, "task.started", "/do/1/try/0/laptop", frame=3, call={"service": "it-desk"}
-    ),
+    cloud_event(7, "task.started", "/do/1/try/0/laptop", frame=3, call={"service": "it-desk"}),
     cloud_event(8, "task.completed", "/do/1/try/0/laptop", frame=3, durationMs=1200),
     cloud_event(9, "task.completed", "/do/1/try", frame=1, durationMs=6000),
     cloud_event(10, "task.skipped", "/do/2/parking"),

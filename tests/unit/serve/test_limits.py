@@ -134,7 +134,8 @@ async def test_targets(client: httpx.AsyncClient) -> None:
     assert head.status_code == 200
 
 
-async def test_a_body_that_does_not_come(rig: Rig) -> None:
+@pytest.mark.parametrize(("length", "status"), [(b"10", 408), (b"4097", 413)])
+async def test_a_body_that_does_not_come(rig: Rig, length: bytes, status: int) -> None:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -150,10 +151,10 @@ async def test_a_body_that_does_not_come(rig: Rig) -> None:
         "path": PATH,
         "raw_path": PATH.encode(),
         "query_string": b"",
-        "headers": [(b"content-length", b"10")],
+        "headers": [(b"content-length", length)],
     }
     await rig.app(scope, receive, send)
-    assert sent[0]["status"] == 408
+    assert sent[0]["status"] == status
 
 
 async def test_a_bug_is_an_opaque_500(rig: Rig, client: httpx.AsyncClient) -> None:

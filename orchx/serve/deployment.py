@@ -1,0 +1,78 @@
+"""Ingestion as a Ray Serve deployment, behind Serve's HAProxy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.config import HTTPOptions
+
+from orchx import bootstrap
+from orchx.actors.handles import Handles
+from orchx.actors.links import ProjectorQuestions, RayDispatcherLink, RayMetricsLink
+from orchx.actors.logs import configure_logs
+from orchx.engine.metrics import ProcessMetrics
+from orchx.serve.api_keys import FILE_NAME, ApiKeys
+from orchx.serve.application import build_application
+from orchx.settings import Settings
+
+APPLICATION = "orchx"
+# Far above what the admission control lets in: the queue in front must not be the limit.
+MAX_ONGOING_REQUESTS = 10_000
+HEALTH_TIMEOUT_S = 10.0
+
+
+class Ingestion:
+    """One replica: the HTTP application over a gateway of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        configure_logs(settings.log_level, f"ingestion-{os.getpid()}")
+        self._settings = settings
+        self._handles = Handles(settings.namespace)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Build the application; Serve calls this inside the replica's event loop."""
+        settings = self._settings
+        questions = ProjectorQuestions(self._handles)
+        gateway, mail = bootstrap.build_gateway(
+            settings,
+            RayDispatcherLink(self._handles),
+            barrier=questions.barrier,
+            exposition=questions.exposition,
+        )
+        mail.start()
+        metrics = ProcessMetrics(f"ingestion-{os.getpid()}")
+        self._gateway = gateway
+        application = build_application(
+            gateway, settings.http, ApiKeys(bootstrap.data_file(settings, FILE_NAME))
+        )
+        pushing = metrics.push_for_ever(RayMetricsLink(self._handles))
+        self._pushing = asyncio.get_running_loop().create_task(pushing)
+        return application
+
+
+def deploy(settings: Settings) -> str:
+    """Start Serve if need be and (re)deploy ingestion; returns its base URL.
+
+    Raises:
+        RuntimeError: the deployment did not become healthy.
+    """
+    settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
+    serve.start(
+        http_options=HTTPOptions(host=settings.http.host, port=settings.http.port),
+        logging_config={"log_level": "WARNING"},
+    )
+    deployment: Any = serve.deployment(
+        num_replicas=settings.http.replicas,
+        max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        ray_actor_options={"num_cpus": 0},
+        health_check_period_s=2,
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
+        graceful_shutdown_timeout_s=5,
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )(serve.ingress()(Ingestion))
+    serve.run(deployment.bind(settings), name=APPLICATION, route_prefix="/")
+    return f"http://{settings.http.host}:{settings.http.port}"

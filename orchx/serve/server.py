@@ -1,0 +1,131 @@
+"""A whole orchx on this machine: Ray, the engine, ingestion. Started and stopped as one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import ray
+from ray import serve
+
+from orchx import bootstrap
+from orchx.actors import cluster
+from orchx.adapters.definition_source import read_definition
+from orchx.adapters.service_source import read_services
+from orchx.domain.document_parser import canonical_json
+from orchx.errors import CallerError, InvalidRequest
+from orchx.ports.catalog import Catalog, StoredDefinition
+from orchx.serve import api_keys
+from orchx.serve.authentication import check_authentication_setting
+from orchx.serve.deployment import deploy
+from orchx.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A server that answers. `pids` are the actors' processes; `admin_key` is there when this
+    start made the first key of the data folder.
+    """
+
+    url: str
+    pids: Mapping[str, str]
+    admin_key: str | None
+    started_s: float
+
+
+def start_server(settings: Settings) -> Running:
+    """Start everything and return once requests are taken.
+
+    Raises:
+        CallerError: a definition or service file is wrong, or a setting.
+        Unavailable: a part did not become ready in time.
+    """
+    begun_s = time.monotonic()
+    check_authentication_setting(settings.http)
+    asyncio.run(publish_files(settings))
+    admin_key = _first_key(settings)
+    cluster.start_ray(settings)
+    pids = cluster.start_engine(settings)
+    url = deploy(settings)
+    return Running(url=url, pids=pids, admin_key=admin_key, started_s=time.monotonic() - begun_s)
+
+
+def stop_server(settings: Settings) -> None:
+    """Stop taking requests, then the engine, then Ray. What runs goes on at the next start."""
+    serve.shutdown()
+    cluster.stop_engine(settings)
+    ray.shutdown()
+
+
+async def publish_files(settings: Settings) -> None:
+    """Load the services and publish the definitions that the settings name.
+
+    A file's definition is bound to requests of the type that its name is.
+
+    Raises:
+        CallerError: a file is wrong; it is named in the message.
+    """
+    if not settings.services and not settings.definitions:
+        return
+    catalog = bootstrap.catalog(settings)
+    try:
+        for path in settings.services:
+            await catalog.put_services(_checked(path, read_services))
+        for path in _files(settings.definitions):
+            await _publish(catalog, path)
+    finally:
+        await catalog.close()
+
+
+def _files(paths: tuple[Path, ...]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml", ".json"))
+        else:
+            files.append(path)
+    return files
+
+
+def _checked(path: Path, read: Callable[[str], T]) -> T:
+    """Read a file; what is wrong in it is told with its name."""
+    try:
+        return read(path.read_text(encoding="utf-8"))
+    except CallerError as error:
+        raise type(error)(f"{path}: {error.detail}", error.violations) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path}: {error}") from error
+
+
+async def _publish(catalog: Catalog, path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    definition = _checked(path, read_definition)
+    await catalog.publish(
+        StoredDefinition(
+            namespace=definition.namespace,
+            name=definition.name,
+            version=definition.version,
+            digest=definition.digest,
+            source=canonical_json(definition.source),
+            text=text,
+            created_at_ms=time.time_ns() // 1_000_000,
+            request_type=definition.name,
+        )
+    )
+
+
+def _first_key(settings: Settings) -> str | None:
+    """Make an admin key if the data folder has no key at all and one will be needed."""
+    path = bootstrap.data_file(settings, api_keys.FILE_NAME)
+    if settings.http.authentication == "off" or api_keys.list_api_keys(path):
+        return None
+    _, token = api_keys.create_api_key(
+        path, name="first", scopes=("admin",), now_ms=time.time_ns() // 1_000_000
+    )
+    return token

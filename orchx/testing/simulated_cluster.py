@@ -1,0 +1,473 @@
+"""A whole orchx in one event loop: real engine classes in processes that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+from orchx.domain import messages as m
+from orchx.domain.decisions import Choice, Question
+from orchx.domain.document import Definition
+from orchx.domain.document_parser import canonical_json, parse_definition
+from orchx.domain.events import Record
+from orchx.engine.activation import Activator
+from orchx.engine.admission import Admission
+from orchx.engine.causes import Causes
+from orchx.engine.dispatcher import Dispatcher
+from orchx.engine.endings import DispatcherMail
+from orchx.engine.environment import Directory, SchemaChecker, World
+from orchx.engine.gateway import EngineGateway
+from orchx.engine.outbox import Outbox
+from orchx.engine.owner import Owner
+from orchx.engine.placement import Station, Stations
+from orchx.engine.plans import Plan, Plans
+from orchx.engine.projector import Projector
+from orchx.engine.roster import Roster
+from orchx.engine.routing import Resolver
+from orchx.engine.supervision import Supervision
+from orchx.engine.task_pool import TaskPool
+from orchx.errors import DriverError, OrchxError, StorageFull
+from orchx.ports.catalog import StoredDefinition
+from orchx.settings import AdmissionSettings, OwnerSettings, PoolSettings, Settings, SweepSettings
+from orchx.testing.in_process_evaluator import InProcessEvaluator
+from orchx.testing.invariants import InvariantChecker
+from orchx.testing.memory_catalog import MemoryCatalog
+from orchx.testing.memory_command_queue import MemoryCommandQueue
+from orchx.testing.memory_deliveries import MemoryDeliveries
+from orchx.testing.memory_event_log import MemoryEventLog
+from orchx.testing.memory_state_store import MemoryStateStore
+from orchx.testing.random_workflows import FUNCTIONS, NAMESPACE, VERSION, services
+from orchx.testing.simulated_loop import START_MS, SimulatedLoop
+from orchx.testing.simulated_network import (
+    DispatcherAddress,
+    Network,
+    OwnerAddress,
+    OwnerMailboxes,
+    PoolAddress,
+)
+from orchx.testing.simulated_process import CURRENT, Process
+from orchx.testing.simulated_services import Services
+
+T = TypeVar("T")
+
+DISPATCHER: Final = "dispatcher"
+STATE: Final = "state"
+GATEWAY: Final = "gateway"
+POOLS: Final = {"io": "pool-io", "other": "pool-other"}
+RETRY_S: Final = 0.5
+BARRIER_LIMIT_S: Final = 15.0
+MAX_RESTART_DELAY_S: Final = 5.0
+MAX_PLANS: Final = 2_000
+
+_plans: dict[str, Definition] = {}
+
+
+@dataclass(slots=True, kw_only=True)
+class Disk:
+    """How the stores behave: probabilities per operation."""
+
+    fail: float = 0.0
+    slow: float = 0.0
+    slow_s: float = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a simulated cluster consists of, and its settings."""
+
+    shared: int
+    dedicated: int
+    owners: OwnerSettings
+    pool: PoolSettings
+    sweep: SweepSettings
+    admission: AdmissionSettings
+    running_limit: int
+    batch_limit: int
+    live_limit: int
+
+    @property
+    def owner_names(self) -> list[str]:
+        """The names of all owners; dedicated ones begin with `lone`."""
+        shared = [f"owner-{number}" for number in range(self.shared)]
+        return shared + [f"lone-{number}" for number in range(self.dedicated)]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all processes, in the order in which they start."""
+        return [STATE, *POOLS.values(), DISPATCHER, *self.owner_names, GATEWAY]
+
+
+class CheckedEventLog(MemoryEventLog):
+    """The event log in memory, which shows every record to the checker as it is stored."""
+
+    def __init__(
+        self, on_io: Callable[[str], Awaitable[None]], appended: Callable[[Record], None]
+    ) -> None:
+        super().__init__(on_io)
+        self._appended = appended
+
+    def _store(self, record: Record) -> None:
+        super()._store(record)
+        self._appended(self._records[-1])
+
+    def records(self) -> Sequence[Record]:
+        """Return everything, in log order."""
+        return self._records
+
+
+class SharedPlans(Plans):
+    """Plans parsed once for all simulated processes; some need the sandbox, for the test's sake."""
+
+    def __init__(self, log: Any, catalog: Any, sandboxed: frozenset[str]) -> None:
+        super().__init__(log, catalog)
+        self._sandboxed = sandboxed
+
+    def _keep(self, digest: str, source: bytes) -> Plan:
+        definition = replace(_plans[digest], needs_sandbox=digest in self._sandboxed)
+        plan = Plan(definition=definition, source=source)
+        self._plans[digest] = plan
+        return plan
+
+
+class SimulatedPolicy:
+    """Chooses what failed least, by chance among equals."""
+
+    version = "simulated"
+
+    def choose(self, question: Question, draw: float) -> Choice:
+        """Choose one alternative."""
+        least = min(question.failures.get(a, 0) for a in question.alternatives)
+        best = [a for a in question.alternatives if question.failures.get(a, 0) == least]
+        chosen = best[int(draw * len(best))]
+        return Choice(
+            chosen=chosen,
+            alternatives=question.alternatives,
+            propensities=[(a in best) / len(best) for a in question.alternatives],
+            policy=self.version,
+        )
+
+
+@dataclass(slots=True)
+class DispatcherService:
+    """What answers for the Dispatcher's process."""
+
+    dispatcher: Dispatcher
+    supervision: Supervision
+
+
+@dataclass(slots=True)
+class StateService:
+    """What answers for the projector's process."""
+
+    projector: Projector
+
+
+@dataclass(slots=True)
+class Accidents:
+    """How likely a new process gets a fuse, and how long it is; how many may still die."""
+
+    fuse: float = 0.0
+    fuse_length: int = 300
+    left: int = 0
+    log: list[str] = field(default_factory=list)
+
+
+class Cluster:
+    """Processes, stores and the network between them.
+
+    Args:
+        loop: the simulation's loop.
+        chance: all randomness of faults and engine.
+        shape: what to build.
+        checker: sees records and calls.
+        services: what pools call.
+        note: takes a line for the trace.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: SimulatedLoop,
+        chance: random.Random,
+        shape: Shape,
+        checker: InvariantChecker,
+        services: Services,
+        note: Callable[[str], None],
+    ) -> None:
+        self.shape = shape
+        self.disk = Disk()
+        self.accidents = Accidents()
+        self.network = Network(loop, chance, self.crash)
+        self.log = CheckedEventLog(self._on_io, checker.appended)
+        self.queue = MemoryCommandQueue(self._on_io)
+        self.store = MemoryStateStore(self._on_io)
+        self.catalog = MemoryCatalog(self._on_io)
+        self._loop = loop
+        self._chance = chance
+        self._checker = checker
+        self._services = services
+        self._note = note
+        self._lives: dict[str, int] = {}
+        self._sandboxed: frozenset[str] = frozenset()
+        self._directory = Directory(FUNCTIONS, _SERVICES)
+        self._settings = Settings.model_construct(sweep=shape.sweep)
+
+    # -- life and death --------------------------------------------------------------------
+
+    async def publish(self, documents: Sequence[Mapping[str, Any]], sandboxed: float) -> None:
+        """Put documents into the catalog; a share of them is evaluated away from the loop."""
+        digests = []
+        for document in documents:
+            definition = parse_definition(document)
+            if len(_plans) > MAX_PLANS:
+                _plans.clear()
+            _plans[definition.digest] = definition
+            if self._chance.random() < sandboxed:
+                digests.append(definition.digest)
+            stored = StoredDefinition(
+                namespace=NAMESPACE,
+                name=definition.name,
+                version=VERSION,
+                digest=definition.digest,
+                source=canonical_json(document),
+                text="",
+                created_at_ms=START_MS,
+            )
+            await self.catalog.publish(stored)
+        self._sandboxed = frozenset(digests)
+
+    def plan_of(self, digest: str) -> Definition | None:
+        """Return the definition behind a digest."""
+        return _plans.get(digest)
+
+    def start_all(self) -> None:
+        """Start every process that is not alive."""
+        for name in self.shape.names:
+            process = self.network.processes.get(name)
+            if process is None or not process.alive:
+                self.start(name)
+
+    def start(self, name: str) -> None:
+        """Start a process, in a new life."""
+        known = self.network.processes.get(name)
+        if known is not None and known.alive:
+            return
+        life = self._lives[name] = self._lives.get(name, 0) + 1
+        fuse = None
+        if self.accidents.left > 0 and self._chance.random() < self.accidents.fuse:
+            fuse = self._chance.randrange(1, self.accidents.fuse_length)
+        skew_ms = self._chance.randrange(-150, 151)
+        process = Process(name, life, self._loop, skew_ms=skew_ms, fuse=fuse)
+        self.network.processes[name] = process
+        self._note(f"start {process.incarnation} skew={skew_ms} fuse={fuse}")
+        process.context.copy().run(self._build, process)
+
+    def crash(self, process: Process) -> None:
+        """Kill a process now; it starts again after a while."""
+        if not process.alive:
+            return
+        self.accidents.left -= 1
+        self._note(f"crash {process.incarnation}")
+        process.die()
+        delay_s = self._chance.choice((0.01, 0.3, 1.0, MAX_RESTART_DELAY_S))
+        self._loop.call_later(delay_s * self._chance.random(), self.start, process.name)
+
+    def alive(self) -> list[Process]:
+        """Return the processes that are alive, in a fixed order."""
+        processes = self.network.processes
+        return [p for name in self.shape.names if (p := processes[name]).alive]
+
+    def owners(self) -> list[Owner]:
+        """Return the owners that are alive."""
+        names = self.shape.owner_names
+        return [p.service for p in self.alive() if p.name in names and p.service is not None]
+
+    # -- what processes are made of --------------------------------------------------------
+
+    def _build(self, process: Process) -> None:
+        name = process.name
+        if name == DISPATCHER:
+            self._build_dispatcher(process)
+        elif name == STATE:
+            self._build_state(process)
+        elif name == GATEWAY:
+            self._build_gateway(process)
+        elif name in POOLS.values():
+            self._build_pool(process)
+        else:
+            self._build_owner(process)
+
+    def _build_owner(self, process: Process) -> None:
+        name, clock = process.name, process.clock
+        world = World(
+            owner=name,
+            evaluator=InProcessEvaluator(),
+            policy=SimulatedPolicy(),
+            directory=self._directory,
+            schemas=_SCHEMAS,
+            now=clock.now_ms,
+            draw=self._chance.random,
+        )
+        plans = SharedPlans(self.log, self.catalog, self._sandboxed)
+        supervisor = DispatcherAddress(self.network, process)
+        owner = Owner(
+            name=name,
+            incarnation=process.incarnation,
+            log=self.log,
+            activator=Activator(process.incarnation, self.log, plans, world, self._offload),
+            world=world,
+            pools={
+                pool: PoolAddress(self.network, process, target, self._checker.sent)
+                for pool, target in POOLS.items()
+            },
+            outbox=Outbox(name, process.incarnation, supervisor),
+            clock=clock,
+            offload=self._offload,
+            settings=self.shape.owners,
+            sweep=self.shape.sweep,
+        )
+        process.service = owner
+        process.start(owner.run())
+
+    def _build_dispatcher(self, process: Process) -> None:
+        shape, clock = self.shape, process.clock
+        stations = Stations(
+            Station(
+                link=OwnerAddress(self.network, process, name),
+                capacity=1 if name.startswith("lone") else shape.owners.shared_capacity,
+                dedicated=name.startswith("lone"),
+                last_contact_ms=clock.now_ms(),
+            )
+            for name in shape.owner_names
+        )
+        roster = Roster(stations, clock, running_limit=shape.running_limit)
+        dispatcher = Dispatcher(
+            queue=self.queue, roster=roster, resolver=Resolver(self.catalog), clock=clock
+        )
+        supervision = Supervision(
+            dispatcher,
+            queue=self.queue,
+            store=self.store,
+            barrier=self._barrier(process),
+            clock=clock,
+            owners=shape.owners,
+            sweep=shape.sweep,
+        )
+        process.service = DispatcherService(dispatcher, supervision)
+        process.start(_dispatch(supervision, clock.sleep))
+
+    def _build_state(self, process: Process) -> None:
+        mail = DispatcherMail(
+            DispatcherAddress(self.network, process), process.incarnation, process.clock
+        )
+        causes = Causes(
+            log=self.log,
+            queue=self.queue,
+            resolver=Resolver(self.catalog),
+            sink=mail,
+            clock=process.clock,
+        )
+        projector = Projector(
+            self.log,
+            self.store,
+            process.clock,
+            self._settings,
+            observer=causes,
+            batch_limit=self.shape.batch_limit,
+            live_limit=self.shape.live_limit,
+        )
+        process.service = StateService(projector)
+        process.start(projector.run())
+
+    def _build_gateway(self, process: Process) -> None:
+        mail = DispatcherMail(
+            DispatcherAddress(self.network, process), process.incarnation, process.clock
+        )
+        process.service = EngineGateway(
+            queue=self.queue,
+            log=self.log,
+            store=self.store,
+            catalog=self.catalog,
+            deliveries=MemoryDeliveries(self._on_io),
+            mail=mail,
+            admission=Admission(self.shape.admission),
+            clock=process.clock,
+            barrier=self._barrier(process),
+            exposition=_no_metrics,
+        )
+        mail.start()
+
+    def _build_pool(self, process: Process) -> None:
+        process.service = TaskPool(
+            self._services,
+            OwnerMailboxes(self.network, process),
+            process.clock,
+            self.shape.pool,
+            _SERVICES,
+            lambda request: FUNCTION_TIMEOUTS_MS.get(request.call.function),
+        )
+
+    def _barrier(self, process: Process) -> Callable[[], Awaitable[None]]:
+        async def ask(state: StateService) -> None:
+            await state.projector.barrier()
+
+        async def barrier() -> None:
+            await self.network.call(process, STATE, ask, limit_s=BARRIER_LIMIT_S)
+
+        return barrier
+
+    # -- awaits ----------------------------------------------------------------------------
+
+    async def _offload(self, function: Callable[[], T]) -> T:
+        await self._on_io("offload:before")
+        result = function()
+        await self._on_io("offload:after")
+        return result
+
+    async def _on_io(self, point: str) -> None:
+        """Crash, fail or dawdle at an await around a store's change."""
+        process = CURRENT.get()
+        if process is None:
+            return
+        if not process.alive:
+            raise asyncio.CancelledError
+        if process.burn():
+            self._note(f"at {point}")
+            self.crash(process)
+            raise asyncio.CancelledError
+        disk, fate = self.disk, self._chance.random()
+        if fate < disk.fail and not point.startswith("offload"):
+            self._note(f"{process.incarnation}: {point} fails")
+            if point.endswith(":before") and self._chance.random() < 0.3:
+                raise StorageFull(point)
+            raise DriverError(point)
+        await asyncio.sleep(disk.slow_s * self._chance.random() if fate > 1 - disk.slow else 0)
+        if not process.alive:
+            raise asyncio.CancelledError
+
+
+_SERVICES: Final = services()
+_SCHEMAS: Final = SchemaChecker()
+FUNCTION_TIMEOUTS_MS: Final[Mapping[str, int | None]] = {
+    name: target.timeout_ms for name, target in FUNCTIONS.items()
+}
+
+
+async def _dispatch(
+    supervision: Supervision, sleep: Callable[[float], Coroutine[Any, Any, None]]
+) -> None:
+    """Recover, however often it takes, then watch over the books."""
+    while True:
+        try:
+            await supervision.recover()
+            break
+        except OrchxError:
+            await sleep(RETRY_S)
+    await supervision.run()
+
+
+async def _no_metrics() -> bytes:
+    return b""

@@ -1,0 +1,92 @@
+"""Each check of `orchx doctor`, and the command around them."""
+
+from __future__ import annotations
+
+import json
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from orchx.cli import doctor_checks as checks
+from tests.unit.cli.conftest import Api, Cli
+
+GIB = 1024**3
+
+
+def test_a_healthy_machine(cli: Cli, api: Api, tmp_path: Path) -> None:
+    api.on("GET /readyz", {"ready": True, "parts": {"queue": "ok"}})
+    result = cli.run("doctor", "--data-dir", str(tmp_path / "new"))
+    assert result.exit_code == 0, result.stdout
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("✔ ok    python")
+    assert any(f"{api.url} is ready" in line for line in lines)
+    assert "0 failures" in lines[-1]
+    assert not (tmp_path / "new").exists(), "a doctor looks, and leaves nothing behind"
+    printed = json.loads(cli.run("doctor", "--data-dir", str(tmp_path), "--json").stdout)
+    assert printed["ok"] is True
+    assert {check["level"] for check in printed["checks"]} <= {"ok", "warn"}
+
+
+def test_a_server_that_is_not_ready_fails(cli: Cli, api: Api, tmp_path: Path) -> None:
+    api.on("GET /readyz", {"parts": {"queue": "ok", "owners": "starting"}}, 503)
+    result = cli.run("doctor", "--data-dir", str(tmp_path))
+    assert result.exit_code == 1
+    assert "is not ready (owners: starting)" in result.stdout
+
+
+def test_a_port_that_something_else_has(cli: Cli, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        finding = checks.check_port(f"http://127.0.0.1:{port}", serving=False)
+    assert (finding.level, finding.check) == ("fail", "port")
+    assert "--port 0" in finding.advice
+    assert checks.check_port("http://elsewhere", serving=False).level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("finding", "level"),
+    [
+        (checks.check_python((3, 10, 4)), "fail"),
+        (checks.check_python((3, 12, 0)), "ok"),
+        (checks.check_disk(Path("/x"), GIB // 4), "fail"),
+        (checks.check_disk(Path("/x"), 2 * GIB), "warn"),
+        (checks.check_disk(Path("/x"), 20 * GIB), "ok"),
+        (checks.check_open_files(1024), "warn"),
+        (checks.check_open_files(-1), "ok"),
+        (checks.check_wrk(None), "warn"),
+        (checks.check_shared_memory(Path("/nowhere")), "ok"),
+        (checks.check_data_directory(Path("/proc/1/orchx")), "fail"),
+    ],
+)
+def test_levels(finding: checks.Finding, level: str) -> None:
+    assert finding.level == level
+    assert bool(finding.advice) == (level != "ok"), "what is not ok comes with advice"
+
+
+def test_haproxy_is_looked_for() -> None:
+    def missing() -> str:
+        raise FileNotFoundError("no haproxy")
+
+    assert checks.check_haproxy(missing).level == "fail"
+    assert checks.check_haproxy(lambda: "/bin/sh").level == "ok"
+
+
+@pytest.mark.parametrize(("kind", "level"), [("ext4", "ok"), ("tmpfs", "warn"), ("nfs4", "fail")])
+def test_the_file_system_matters(tmp_path: Path, kind: str, level: str) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        f"root / overlay rw 0 0\nx {tmp_path} {kind} rw 0 0\nx {tmp_path}er nfs 0 0\n"
+    )
+    assert checks.check_filesystem(tmp_path, mounts).level == level
+    assert checks.filesystem_of(Path("/"), mounts) == "overlay"
+    assert checks.filesystem_of(tmp_path, tmp_path / "none") == ""
+
+
+def test_clocks_are_compared() -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    assert checks.check_clock(now, now + timedelta(seconds=0.9)).level == "ok"
+    assert checks.check_clock(now, now + timedelta(seconds=9)).level == "warn"
+    assert checks.check_clock(None, now).level == "ok"
