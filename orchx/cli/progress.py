@@ -89,7 +89,12 @@ def _after(row: TaskRow, what: str, event: Event, data: Mapping[str, Any]) -> Ta
     row = replace(row, service=service)
     if what == "started":
         return replace(
-            row, status="running", runs=row.runs + 1, started_at=event.time, duration_ms=None
+            row,
+            status="running",
+            runs=row.runs + 1,
+            started_at=event.time,
+            duration_ms=None,
+            error="",
         )
     if what in _ENDS:
         instantaneous = not data.get("frame")
@@ -104,7 +109,7 @@ def _after(row: TaskRow, what: str, event: Event, data: Mapping[str, Any]) -> Ta
     if what == "retried":
         return replace(row, status="retrying", error=error_text(data.get("error")))
     if what == "resumed":
-        return replace(row, status="running", runs=row.runs + 1)
+        return replace(row, status="running", runs=row.runs + 1, error="")
     if what == "caught":
         return replace(row, status="caught", error=error_text(data.get("error")))
     return row

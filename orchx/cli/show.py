@@ -25,9 +25,10 @@ def show(
     api_key: ApiKey = None,
     json_: Json = False,
 ) -> None:
-    """Show one workflow: where it stands, its tasks, its output or error.
+    """Show one workflow.
 
-    With --json it is the workflow as the HTTP API has it, without its tasks.
+    Where it stands, its tasks, its output or error. With --json it is the workflow as the
+    HTTP API has it, without its tasks.
     """
     with connect(url, api_key) as client:
         workflow = client.show(workflow_id)

@@ -22,11 +22,11 @@ def run_up(options: UpOptions) -> int:
     settings = settings_of(options)
     console = Console(stderr=options.json)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     if not options.json:
         console.print("Starting Ray, the engine and the HTTP ingress …")
     running = start_server(settings)
+    for number in (signal.SIGINT, signal.SIGTERM):  # not before: Ray sets its own at start
+        signal.signal(number, lambda *_: stop.set())
     if options.json:
         _print_json(running)
     else:

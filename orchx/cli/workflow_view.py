@@ -199,8 +199,9 @@ def _change_line(row: TaskRow, event: Event) -> Text:
     now = event.time or datetime.now(UTC)
     at = now.astimezone().strftime("%H:%M:%S")
     line = Text(f"{at}  ").append_text(status_text(f"{row.status}"))
-    line.append(" " * max(10 - len(row.status), 1) + row.reference)
-    for extra in (row.service and f"by {row.service}", duration_text(row, now), row.error):
+    line.append(" " * max(11 - len(row.status), 1) + row.reference)
+    took = "" if row.duration_ms is None else span(row.duration_ms / 1000)
+    for extra in (row.service and f"by {row.service}", took, row.error):
         if extra:
             line.append(f"  {extra}")
     return line

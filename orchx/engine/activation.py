@@ -13,7 +13,13 @@ from typing import Protocol, TypeVar
 from orchx.domain import faults
 from orchx.domain import messages as m
 from orchx.domain.decide import open_workflow
-from orchx.domain.events import AnyEvent, DefinitionRef, WorkflowFaulted, WorkflowStarted
+from orchx.domain.events import (
+    AnyEvent,
+    DefinitionRef,
+    WorkflowActivated,
+    WorkflowFaulted,
+    WorkflowStarted,
+)
 from orchx.domain.evolve import apply
 from orchx.domain.lineage import AcceptedRecords
 from orchx.domain.state import WorkflowState
@@ -38,7 +44,8 @@ class Offload(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activated:
     """A workflow that is owned now. `opening` is its first turn, durable already, if this
-    claim started it. `live` is None for one that is over; `state` is what it ended as."""
+    claim started it. `live` is None for one that is over; `state` is what it ended as.
+    """
 
     state: WorkflowState
     live: Live | None = None
@@ -101,6 +108,8 @@ class Activator:
                 apply(state, event, env.now_ms)
             return Activated(state=state)
         self._pinned.add(command.digest)
+        # the log has the activation before the opening: so must the state
+        apply(opening.state, WorkflowActivated(), env.now_ms)
         live = Live(
             opening.state,
             plan,

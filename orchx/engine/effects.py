@@ -54,6 +54,7 @@ class EffectRunner:
                 ended_at_ms=now_ms,
                 output=effect.output if watched else None,
                 error=effect.error if watched else None,
+                told=watched,
             )
         )
         if effect.request.parent is not None:

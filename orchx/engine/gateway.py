@@ -115,7 +115,7 @@ class EngineGateway:
                     if found is not None and found.status in TERMINAL:
                         return found
                     continue
-                if known is not None:
+                if known is not None and ending.told:
                     return ended(known, ending)
                 return await self._terminal(workflow_id)
         finally:

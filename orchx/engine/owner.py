@@ -407,4 +407,5 @@ def _ending(state: WorkflowState, now_ms: int) -> Ending:
         ended_at_ms=now_ms,
         output=state.output,
         error=state.error,
+        told=True,
     )

@@ -119,13 +119,12 @@ class TaskPool:
         self._pump(now_ms)
 
     def unknown(self, executions: Sequence[str]) -> list[str]:
-        """Return those that are neither queued nor running nor recent: send them again."""
-        now_ms = self._clock.now_ms()
-        return [
-            execution
-            for execution in executions
-            if execution not in self._entries and self._recent.get(execution, now_ms) is None
-        ]
+        """Return those that are neither queued nor running: send them again.
+
+        Whoever asks has no outcome yet. That of a recent one was lost on its way, and sending
+        the call again brings it from memory.
+        """
+        return [execution for execution in executions if execution not in self._entries]
 
     def heartbeat(self, execution: str) -> None:
         """Note that a running execution is alive. Safe to call from any thread."""

@@ -28,13 +28,14 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A workflow is over. Output and error are there if the workflow is watched."""
+    """A workflow is over. Output and error are there if `told`: the workflow was watched."""
 
     workflow_id: str
     status: Literal["completed", "faulted", "cancelled"]
     ended_at_ms: int
     output: JSON = None
     error: Fault | None = None
+    told: bool = False
 
 
 class Passivation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

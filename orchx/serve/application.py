@@ -17,7 +17,15 @@ from orchx.errors import NotFound
 from orchx.ports.gateway import Gateway
 from orchx.serve.api_keys import ApiKeys
 from orchx.serve.authentication import Authenticator, check_authentication_setting
-from orchx.serve.context import Api, ReadDefinition, Slots
+from orchx.serve.context import (
+    Api,
+    CheckCallback,
+    Observe,
+    ReadDefinition,
+    Slots,
+    any_callback,
+    unobserved,
+)
 from orchx.serve.definition_cache import DefinitionCache
 from orchx.serve.limits import LimitsMiddleware, RequestLimits
 from orchx.serve.openapi import build_openapi
@@ -39,6 +47,8 @@ def build_application(
     *,
     limits: RequestLimits | None = None,
     read_definition: ReadDefinition = read_definition_text,
+    check_callback: CheckCallback = any_callback,
+    observe: Observe = unobserved,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     monotonic_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
 ) -> FastAPI:
@@ -50,6 +60,8 @@ def build_application(
         keys: who may do what.
         limits: limits before parsing; by default the body limit of `settings`.
         read_definition: parses workflow documents.
+        check_callback: refuses callbacks that could never be made.
+        observe: told of every answer: method, path template, status, seconds.
         now_ms: wall-clock time in epoch milliseconds.
         monotonic_ms: milliseconds that only grow, for caches.
 
@@ -62,6 +74,8 @@ def build_application(
         settings=settings,
         definitions=DefinitionCache(gateway.catalog, monotonic_ms),
         read_definition=read_definition,
+        check_callback=check_callback,
+        observe=observe,
         now_ms=now_ms,
         streams=Slots(MAX_STREAMS, "event streams"),
         waits=Slots(MAX_WAITS, "waiting requests"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from orchx.errors import Overloaded
 from orchx.ports.gateway import Gateway
@@ -25,6 +25,28 @@ class ReadDefinition(Protocol):
     def __call__(self, text: str, *, content_type: str) -> Definition:
         """Return the document, ready to run."""
         ...
+
+
+class CheckCallback(Protocol):
+    """Checks where a request wants to be told of its outcome.
+
+    Raises `InvalidRequest` for a URL to which no callback can ever go.
+    """
+
+    def __call__(self, url: str, *, pointer: str) -> None:
+        """Return if callbacks may go to `url`; `pointer` is where it stood."""
+        ...
+
+
+def any_callback(url: str, *, pointer: str) -> None:
+    """Let any URL pass."""
+
+
+Observe: TypeAlias = Callable[[str, str, int, float], None]
+
+
+def unobserved(method: str, path: str, status: int, took_s: float) -> None:
+    """Take note of nothing."""
 
 
 class Slots:
@@ -64,6 +86,8 @@ class Api:
     settings: HttpSettings
     definitions: DefinitionCache
     read_definition: ReadDefinition
+    check_callback: CheckCallback
+    observe: Observe
     now_ms: Callable[[], int]
     streams: Slots
     waits: Slots

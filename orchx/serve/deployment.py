@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,9 +15,11 @@ from orchx import bootstrap
 from orchx.actors.handles import Handles
 from orchx.actors.links import ProjectorQuestions, RayDispatcherLink, RayMetricsLink
 from orchx.actors.logs import configure_logs
+from orchx.adapters.webhook_sender import check_callback_url
 from orchx.engine.metrics import ProcessMetrics
 from orchx.serve.api_keys import FILE_NAME, ApiKeys
 from orchx.serve.application import build_application
+from orchx.serve.http_metrics import HttpMetrics
 from orchx.settings import Settings
 
 APPLICATION = "orchx"
@@ -47,7 +50,11 @@ class Ingestion:
         metrics = ProcessMetrics(f"ingestion-{os.getpid()}")
         self._gateway = gateway
         application = build_application(
-            gateway, settings.http, ApiKeys(bootstrap.data_file(settings, FILE_NAME))
+            gateway,
+            settings.http,
+            ApiKeys(bootstrap.data_file(settings, FILE_NAME)),
+            check_callback=partial(check_callback_url, settings=settings),
+            observe=HttpMetrics(metrics).observe,
         )
         pushing = metrics.push_for_ever(RayMetricsLink(self._handles))
         self._pushing = asyncio.get_running_loop().create_task(pushing)

@@ -133,7 +133,7 @@ async def _commands(api: Api, call: Call, items: list[_Item]) -> list[StartWorkf
     commands: list[StartWorkflow] = []
     for item in items:
         found = await _find(api, item.body)
-        wrong = _check(item, found, now_ms)
+        wrong = (*_check(item, found, now_ms), *_check_callback(api, item))
         violations.extend(wrong)
         if len(violations) >= MAX_VIOLATIONS:
             break
@@ -168,6 +168,16 @@ def _check(item: _Item, found: Runnable | None, now_ms: int) -> tuple[Violation,
             violations += found.input_schema.violations(body.input, pointer=pointer)
         return violations
     return (*violations, _missing(item, found))
+
+
+def _check_callback(api: Api, item: _Item) -> tuple[Violation, ...]:
+    if item.body.callback is None:
+        return ()
+    try:
+        api.check_callback(item.body.callback.url, pointer=f"{item.pointer}/callback/url")
+    except InvalidRequest as error:
+        return error.violations
+    return ()
 
 
 def _missing(item: _Item, found: Runnable | None) -> Violation:

@@ -8,6 +8,7 @@ handler returns a finished response, which is what keeps the hot path short.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -118,7 +119,7 @@ def build_routes(
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     return [
-        Route(path, _PathEndpoint(methods, api, authenticator), name=path)
+        Route(path, _PathEndpoint(path, methods, api, authenticator), name=path)
         for path, methods in by_path.items()
     ]
 
@@ -127,8 +128,9 @@ class _PathEndpoint:
     """An ASGI application for one path: guards, calls the handler, turns errors into problems."""
 
     def __init__(
-        self, methods: Mapping[str, Operation], api: Api, authenticator: Authenticator
+        self, path: str, methods: Mapping[str, Operation], api: Api, authenticator: Authenticator
     ) -> None:
+        self._path = path
         self._methods = methods
         self._api = api
         self._authenticator = authenticator
@@ -138,6 +140,7 @@ class _PathEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         traceparent = traceparent_from(request.headers.get("traceparent"))
+        begun_s = time.perf_counter()
         # The edge of this process's own code: whatever happens below becomes one answer.
         try:
             response = await self._answer(request, traceparent)
@@ -145,6 +148,8 @@ class _PathEndpoint:
             trace_id = trace_id_of(traceparent)
             response = problem_response(error, instance=scope["path"], trace_id=trace_id)
             log_failure(error, scope, response.status_code, trace_id)
+        took_s = time.perf_counter() - begun_s
+        self._api.observe(request.method, self._path, response.status_code, took_s)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, traceparent: str) -> Response:

@@ -18,7 +18,7 @@ from orchx.adapters.definition_source import read_definition
 from orchx.adapters.service_source import read_services
 from orchx.domain.document_parser import canonical_json
 from orchx.errors import CallerError, InvalidRequest
-from orchx.ports.catalog import Catalog, StoredDefinition
+from orchx.ports.catalog import StoredDefinition
 from orchx.serve import api_keys
 from orchx.serve.authentication import check_authentication_setting
 from orchx.serve.deployment import deploy
@@ -29,8 +29,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A server that answers. `pids` are the actors' processes; `admin_key` is there when this
-    start made the first key of the data folder.
+    """A server that answers.
+
+    `pids` are the actors' processes; `admin_key` is there when this start made the first key
+    of the data folder.
     """
 
     url: str
@@ -58,7 +60,8 @@ def start_server(settings: Settings) -> Running:
 
 def stop_server(settings: Settings) -> None:
     """Stop taking requests, then the engine, then Ray. What runs goes on at the next start."""
-    serve.shutdown()
+    shutdown: Callable[[], None] = serve.shutdown  # untyped in Ray
+    shutdown()
     cluster.stop_engine(settings)
     ray.shutdown()
 
@@ -78,7 +81,7 @@ async def publish_files(settings: Settings) -> None:
         for path in settings.services:
             await catalog.put_services(_checked(path, read_services))
         for path in _files(settings.definitions):
-            await _publish(catalog, path)
+            await catalog.publish(_checked(path, _stored))
     finally:
         await catalog.close()
 
@@ -103,20 +106,17 @@ def _checked(path: Path, read: Callable[[str], T]) -> T:
         raise InvalidRequest(f"{path}: {error}") from error
 
 
-async def _publish(catalog: Catalog, path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    definition = _checked(path, read_definition)
-    await catalog.publish(
-        StoredDefinition(
-            namespace=definition.namespace,
-            name=definition.name,
-            version=definition.version,
-            digest=definition.digest,
-            source=canonical_json(definition.source),
-            text=text,
-            created_at_ms=time.time_ns() // 1_000_000,
-            request_type=definition.name,
-        )
+def _stored(text: str) -> StoredDefinition:
+    definition = read_definition(text)
+    return StoredDefinition(
+        namespace=definition.namespace,
+        name=definition.name,
+        version=definition.version,
+        digest=definition.digest,
+        source=canonical_json(definition.source),
+        text=text,
+        created_at_ms=time.time_ns() // 1_000_000,
+        request_type=definition.name,
     )
 
 

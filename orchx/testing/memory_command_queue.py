@@ -44,6 +44,10 @@ class MemoryCommandQueue:
         await reach(self._on_io, "command_queue.put:after")
         return accepted
 
+    def commands(self) -> Sequence[AnyCommand]:
+        """Return every command that is remembered, acknowledged or not: for checks."""
+        return list(self._known.values())
+
     async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
         """Return commands not yet acknowledged, oldest first."""
         later = (entry for entry in self._waiting.values() if entry[0] > after_position)

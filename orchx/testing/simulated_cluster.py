@@ -212,6 +212,7 @@ class Cluster:
         self._note = note
         self._lives: dict[str, int] = {}
         self._sandboxed: frozenset[str] = frozenset()
+        self._by_name: dict[str, Definition] = {}
         self._directory = Directory(FUNCTIONS, _SERVICES)
         self._settings = Settings.model_construct(sweep=shape.sweep)
 
@@ -225,6 +226,7 @@ class Cluster:
             if len(_plans) > MAX_PLANS:
                 _plans.clear()
             _plans[definition.digest] = definition
+            self._by_name[definition.name] = definition
             if self._chance.random() < sandboxed:
                 digests.append(definition.digest)
             stored = StoredDefinition(
@@ -242,6 +244,17 @@ class Cluster:
     def plan_of(self, digest: str) -> Definition | None:
         """Return the definition behind a digest."""
         return _plans.get(digest)
+
+    def plan_of_name(self, name: str) -> Definition:
+        """Return the definition published under a name."""
+        return self._by_name[name]
+
+    def unstarted(self) -> bool:
+        """Whether the queue holds the start of a workflow that the log does not know."""
+        return any(
+            isinstance(command, m.StartWorkflow) and command.workflow_id not in self._checker.tracks
+            for command in self.queue.commands()
+        )
 
     def start_all(self) -> None:
         """Start every process that is not alive."""

@@ -16,6 +16,9 @@ from orchx.errors import Bug
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 CLOCK_RESOLUTION_S = 1e-9
 
+MAX_TURNS = 300_000
+"""Turns of the loop in one simulation: far more than any that ends by itself."""
+
 Adopt = Callable[[asyncio.Task[Any], Context | None], None]
 
 
@@ -30,6 +33,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def __init__(self, adopt: Adopt) -> None:
         super().__init__()
         self._now_s = 0.0
+        self._turns = 0
         self._clock_resolution = CLOCK_RESOLUTION_S
         self._selector = self  # the base class asks it how long to wait
         self._adopt = adopt
@@ -43,10 +47,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Move on to the next timer instead of waiting for it.
 
         Raises:
-            Bug: nothing can ever happen again.
+            Bug: nothing can ever happen again, or there is no end to it.
         """
         if timeout_s is None:
             raise Bug("the simulation waits for something that nobody will ever do")
+        self._turns += 1
+        if self._turns == MAX_TURNS:
+            raise Bug(f"no end after {MAX_TURNS} turns of the loop")
         if timeout_s > 0:
             self._now_s += timeout_s
         return []

@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from orchx.cli.main import app
 
 ROOT = Path(__file__).parents[3]
+ORCHX_VARIABLES = ("ORCHX_API_KEY", "ORCHX_DEBUG", "ORCHX_DATA_DIR")
 STANDARD = "io.serverlessworkflow."
 
 
@@ -45,6 +46,7 @@ class Api:
     url: str = ""
     answers: dict[str, tuple[int, Any, dict[str, str]]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def on(self, route: str, body: Any = None, status: int = 200, **headers: str) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -57,7 +59,9 @@ class Api:
 
     def answer(self, asked: Asked) -> tuple[int, bytes, dict[str, str]]:
         self.asked.append(asked)
-        missing = (404, {"detail": f"no {asked.path} in this test"}, {})
+        self.arrived.release()
+        nothing = {"detail": f"no {asked.path} in this test"}
+        missing: tuple[int, Any, dict[str, str]] = (404, nothing, {})
         status, body, headers = self.answers.get(f"{asked.method} {asked.path}", missing)
         if not isinstance(body, bytes):
             headers = {"Content-Type": "application/json", **headers}
@@ -131,7 +135,8 @@ class Cli:
 
 @pytest.fixture
 def cli(api: Api, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    for name in ("ORCHX_API_KEY", "ORCHX_DEBUG", "ORCHX_DATA_DIR", "FORCE_COLOR"):
+    # Unbuffered, Python drops the rest of a write that a closed pipe cuts short, unseen.
+    for name in (*ORCHX_VARIABLES, "FORCE_COLOR", "PYTHONUNBUFFERED"):
         monkeypatch.delenv(name, raising=False)
     environment = {"ORCHX_URL": api.url, "COLUMNS": "100", "TZ": "UTC", "NO_COLOR": "1"}
     return Cli(api, environment)
@@ -172,11 +177,11 @@ def cloud_event(offset: int, kind: str, reference: str | None = None, /, **data:
 
 
 HISTORY = [
-    cloud_event(1, "workflow.started", input={}),
-    cloud_event(2, "task.completed", "/do/0/check", durationMs=3),
-    cloud_event(3, "task.started", "/do/1/try", frame=1, kind="try"),
+    cloud_event(0, "workflow.started", input={}),
+    cloud_event(1, "task.completed", "/do/0/check", durationMs=3),
+    cloud_event(2, "task.started", "/do/1/try", frame=1, kind="try"),
     cloud_event(
-        4, "decision.made", "/do/1/try/0/laptop", question="service", chosen="it-desk", frame=2
+        3, "decision.made", "/do/1/try/0/laptop", question="service", chosen="it-desk", frame=2
     ),
     cloud_event(4, "task.started", "/do/1/try/0/laptop", frame=2, call={"service": "it-desk"}),
     cloud_event(

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -61,7 +60,7 @@ def test_exit_codes_tell_whose_turn_it_is(
         (["submit", "a.b", "--deadline", "soon"], "--deadline soon: is no time"),
         (["submit", "a.b", "--label", "x"], "--label x: is no KEY=VALUE"),
         (["submit", "--definition", "x"], "x: is no definition"),
-        (["submit", "a.b", "--priority", "10"], "10"),
+        (["submit", "a.b", "--priority", "10"], "less than or equal to 9"),
         (["list", "--watch", "--json"], "do not go together"),
         (["nonsense"], "No such command"),
         (["show"], "Missing argument"),
@@ -106,8 +105,8 @@ def test_ctrl_c_is_clean(cli: Cli, api: Api) -> None:
     command = [str(Path(sys.executable).with_name("orchx")), "submit", "a.b", "--wait", "300"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env={**cli.environment}, **pipes) as process:  # type: ignore[call-overload]
-        while len(api.asked) < 2:
-            time.sleep(0.005)  # the other process is on its way; pytest-timeout ends a hang
+        for _ in range(2):  # the submission, and the first look at how it goes
+            assert api.arrived.acquire(timeout=30)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, "", "")

@@ -25,6 +25,7 @@ from orchx.domain.document import (
 )
 from orchx.domain.document_durations import iso8601_ms
 from orchx.domain.document_parser import DSL_VERSIONS, parse_definition
+from orchx.domain.expressions import Expression, evaluate
 
 HEADER = {"dsl": "1.0.3", "namespace": "test", "name": "sample", "version": "0.1.0"}
 SET = {"set": {"a": 1}}
@@ -212,7 +213,9 @@ def test_emit_and_listen() -> None:
     assert isinstance(listen, ListenTask)
     assert isinstance(anything, ListenTask)
     assert listen.mode == "all"
-    assert listen.filters[0].attributes == {"type": "t.*"}
+    pattern = listen.filters[0].attributes["type"]
+    assert isinstance(pattern, Expression)
+    assert evaluate(pattern, "tea", {}) is True
     assert listen.filters[0].data.source == ".a > 1"
     assert listen.filters[0].correlate[0].name == "room"
     assert listen.filters[0].correlate[0].expect is not None

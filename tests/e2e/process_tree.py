@@ -1,0 +1,85 @@
+"""The processes of one session, read from /proc: whatever a server has started, orphans too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.e2e.conditions import eventually
+
+END_TIMEOUT_S = 20.0
+
+
+def session_members(session: int) -> dict[int, str]:
+    """Return the command lines of the living processes of a session, by process id.
+
+    Ray puts its workers into process groups of their own, and a killed parent leaves orphans:
+    the session is what they all keep.
+    """
+    members: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            state, _, _, its_session = _stat(entry)[:4]
+            if int(its_session) == session and state not in "ZX":
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                members[int(entry.name)] = command.strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+    return members
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process lives and is no zombie."""
+    try:
+        return _stat(Path("/proc") / str(pid))[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def kill(pid: int) -> None:
+    """End a process as a crash would, and wait until it is gone."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    eventually(lambda: not is_alive(pid), f"the end of process {pid}", timeout_s=END_TIMEOUT_S)
+
+
+def kill_session(session: int) -> None:
+    """End every process of a session at once, and those that they start meanwhile."""
+
+    def nobody_left() -> bool:
+        members = session_members(session)
+        for pid in members:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        return not members
+
+    eventually(nobody_left, f"the end of session {session}", timeout_s=END_TIMEOUT_S)
+
+
+def memory_bytes(pid: int) -> int:
+    """Return the memory that a process has to itself (USS)."""
+    kilobytes = 0
+    for line in (Path("/proc") / str(pid) / "smaps_rollup").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("Private_Clean", "Private_Dirty", "Private_Hugetlb"):
+            kilobytes += int(rest.split()[0])
+    return kilobytes * 1024
+
+
+def uptime_s(pid: int) -> float:
+    """Return for how long a process has lived."""
+    ticks = int(_stat(Path("/proc") / str(pid))[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(entry: Path) -> list[str]:
+    """Return the fields of a stat file that follow the name, which may hold anything."""
+    return (entry / "stat").read_text().rpartition(")")[2].split()
