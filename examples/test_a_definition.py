@@ -88,8 +88,8 @@ def test_a_service_that_is_down_ends_the_workflow_with_its_error() -> None:
     def down(arguments: JSON) -> JSON:
         raise WorkflowFault(standard(COMMUNICATION, "Service unavailable", status=503))
 
-    outcome = rehearse(LEAVE_REQUEST, REQUEST, functions={**ANSWERS, "hr.book-leave": down},
-                       events=[decision(approved=True)])  # fmt: skip
+    answers = {**ANSWERS, "hr.book-leave": down}
+    outcome = rehearse(LEAVE_REQUEST, REQUEST, functions=answers, events=[decision(approved=True)])
 
     assert outcome.status == "faulted"
     assert outcome.error is not None

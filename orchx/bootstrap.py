@@ -205,14 +205,17 @@ def build_dispatcher(
     queue = command_queue(settings)
     now_ms = clock.now_ms()
     stations = Stations(
-        Station(
-            link=link,
-            capacity=settings.owners.shared_capacity if kind == "shared" else 1,
-            dedicated=kind == "dedicated",
-            last_contact_ms=now_ms,
-        )
-        for kind, links in (("shared", shared), ("dedicated", dedicated))
-        for link in links
+        [
+            Station(
+                link=link,
+                capacity=settings.owners.shared_capacity if kind == "shared" else 1,
+                dedicated=kind == "dedicated",
+                last_contact_ms=now_ms,
+            )
+            for kind, links in (("shared", shared), ("dedicated", dedicated))
+            for link in links
+        ],
+        auto_dedicated=settings.owners.auto_dedicated,
     )
     dispatcher = Dispatcher(
         queue=queue,

@@ -47,6 +47,9 @@ class OwnerSettings(_Section):
     shared: int = Field(1, ge=1, description="actors that multiplex workflows")
     shared_capacity: int = Field(2_000, ge=1, description="live workflows per shared actor")
     dedicated: int = Field(2, ge=0, description="warm actors that take one workflow at a time")
+    auto_dedicated: int = Field(
+        1, ge=0, description="warm actors that workflows of `auto` isolation may hold at once"
+    )
     lease_ms: int = Field(10_000, ge=500, description="without the dispatcher, effects stop")
     passivate_after_ms: int = Field(1_000, ge=0)
 

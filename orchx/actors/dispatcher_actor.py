@@ -40,7 +40,7 @@ class DispatcherActor(Shell):
         self._supervision = parts.supervision
         roster = parts.dispatcher.roster
         self.metrics.gauge(
-            "workflows_waiting", "Workflows that wait for a place", lambda: len(roster.waiting)
+            "workflows_waiting", "Workflows that wait for a place", lambda: roster.waiting
         )
         self.metrics.gauge(
             "workflows_placed", "Workflows that an owner has", lambda: roster.stations.held

@@ -124,9 +124,9 @@ def audit(
     """Hold the log, the ledgers and the inboxes against what was asked for."""
     logs = {log.id: log for log in logged}
     by_key: dict[str, set[str]] = defaultdict(set)
-    for log in logs.values():
-        if log.key:
-            by_key[log.key].add(log.id)
+    for found in logs.values():
+        if found.key:
+            by_key[found.key].add(found.id)
     effects_of: dict[str, list[Effect]] = defaultdict(list)
     for effect in effects:
         effects_of[effect.workflow].append(effect)
@@ -183,15 +183,14 @@ def _missing_ends(family: Sequence[str], logs: Mapping[str, Logged]) -> list[str
 
 
 def _missing_outcome(webhooks: Sequence[Received]) -> list[str]:
-    return [] if any(_is_outcome(webhook) for webhook in webhooks) else ["no outcome webhook"]
+    return [] if any(is_outcome(webhook) for webhook in webhooks) else ["no outcome webhook"]
 
 
 def _missing_effects(
     case: Case, family: Sequence[str], effects_of: Mapping[str, Sequence[Effect]]
 ) -> list[str]:
     done = Counter(
-        operation
-        for operation, _ in {(e.operation, e.subject) for e in _all(family, effects_of)}
+        operation for operation, _ in {(e.operation, e.subject) for e in _all(family, effects_of)}
     )
     return [
         f"{expected - done[operation]} of {expected} {operation} not in the ledger"
@@ -233,7 +232,7 @@ def _webhooks(case: Case, log: Logged | None, webhooks: Sequence[Received]) -> l
     for webhook in webhooks:  # sent again after a lost answer is no second message
         by_id.setdefault(webhook.id, webhook)
     first = list(by_id.values())
-    outcomes = [webhook for webhook in first if _is_outcome(webhook)]
+    outcomes = [webhook for webhook in first if is_outcome(webhook)]
     if len(outcomes) > 1:
         text = f"{_name(case)}: {len(outcomes)} outcomes reported"
         findings.append(Finding(kind="duplicated", text=text, count=len(outcomes) - 1))
@@ -251,7 +250,8 @@ def _webhooks(case: Case, log: Logged | None, webhooks: Sequence[Received]) -> l
     return findings
 
 
-def _is_outcome(webhook: Received) -> bool:
+def is_outcome(webhook: Received) -> bool:
+    """Tell whether a webhook reports the end of a workflow."""
     return ".workflow." in webhook.type and _short(webhook) in ENDINGS
 
 

@@ -224,7 +224,11 @@ def _expense_report(draw: random.Random, number: int, *, over: bool) -> _Wish:
         {"description": "Train", "category": "travel", "amount_cents": draw.randint(900, 9_000)},
         {"description": "Hotel", "category": "hotel", "amount_cents": draw.randint(7_000, 30_000)},
     ]
-    dear = {"description": "Dinner", "category": "meal", "amount_cents": draw.randint(9_000, 40_000)}
+    dear = {
+        "description": "Dinner",
+        "category": "meal",
+        "amount_cents": draw.randint(9_000, 40_000),
+    }
     return _Wish(
         input={
             "report_id": f"EXP-{number}",

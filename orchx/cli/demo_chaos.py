@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from orchx.cli.demo_board import Board
@@ -109,37 +109,36 @@ FAULT_WORDS: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(slots=True, kw_only=True)
 class Chaos:
     """Sets the disturbances, ends each at its quota, and counts what was injected."""
 
-    control: SandboxControl
-    board: Board
-    seed: int
-    _ended: set[int] = field(default_factory=set)
+    def __init__(self, control: SandboxControl, seed: int) -> None:
+        self._control = control
+        self._seed = seed
+        self._ended: set[int] = set()
 
     def begin(self) -> None:
         """Put all disturbances in force."""
         for number, one in enumerate(DISTURBANCES):
-            settings = {"seed": self.seed * 100 + number, **one.settings}
-            self.control.disturb(one.service, one.operation, settings)
+            settings = {"seed": self._seed * 100 + number, **one.settings}
+            self._control.disturb(one.service, one.operation, settings)
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, board: Board, stop: threading.Event) -> None:
         """Watch over the quotas until told to stop."""
         while not stop.wait(POLL_S):
-            self.observe()
+            self.observe(board)
 
-    def observe(self) -> None:
+    def observe(self, board: Board) -> None:
         """Read what was injected so far; end what has had its quota."""
-        plans = {(plan["service"], plan["operation"]): plan for plan in self.control.faults()}
+        plans = {(plan["service"], plan["operation"]): plan for plan in self._control.faults()}
         for number, one in enumerate(DISTURBANCES):
             plan = plans.get((one.service, one.operation))
             if plan is None or number in self._ended:
                 continue
             injected: Counter[str] = Counter(plan["injected"])
-            if injected and self.board.injected_by(number).total() == 0:
-                self.board.tell(one.words, "bold yellow")
-            self.board.note_injected(number, injected)
+            if injected and board.injected_by(number).total() == 0:
+                board.tell(one.words, "bold yellow")
+            board.note_injected(number, injected)
             if one.quota is not None and injected.total() >= one.quota:
-                self.control.calm(one.service, one.operation)
+                self._control.calm(one.service, one.operation)
                 self._ended.add(number)

@@ -71,7 +71,9 @@ class SandboxControl:
     ) -> None:
         self.close()
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
         return self._http.request(method, path, json=body).raise_for_status()
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,14 +41,6 @@ class Stage:
     sandbox_url: str
     data_dir: Path
     started_s: float
-
-
-@contextmanager
-def data_folder() -> Iterator[Path]:
-    """Make a folder for the run; it goes away with it, but stays if the run went wrong."""
-    folder = Path(tempfile.mkdtemp(prefix="orchx-demo-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

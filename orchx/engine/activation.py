@@ -127,6 +127,9 @@ class Activator:
             NotFound: the log does not know it, or not its plan.
             StorageFull, DriverError: the log failed.
         """
+        if not await self._log.read(workflow_id, limit=1):
+            # a claim now would stand in the way of the start, which opens an empty history
+            raise NotFound(f"the log has no start of workflow {workflow_id}")
         claim = Claim(workflow_id=workflow_id, owner=self._incarnation, at_ms=self._world.now())
         return await self._from_history(workflow_id, await self._log.claim(claim))
 

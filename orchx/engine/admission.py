@@ -21,7 +21,9 @@ class Admission:
         self._tenants_since: dict[str, int] = {}
 
     def update(self, load: Load) -> None:
-        """Take what the Dispatcher says now."""
+        """Take what the Dispatcher says now; what it has said before changes nothing."""
+        if load is self._load:
+            return
         self._load = load
         self._since = 0
         self._tenants_since = {}

@@ -27,7 +27,7 @@ from orchx.domain.events import (
 from orchx.domain.keys import child_finished_command_id
 from orchx.domain.lineage import AcceptedRecords
 from orchx.engine.effects import start_command
-from orchx.engine.routing import Resolver, broadcast_command
+from orchx.engine.routing import Resolver, broadcast_command, put_known
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import CommandQueue
 from orchx.ports.event_log import EventLog
@@ -93,8 +93,7 @@ class Causes:
                 if request.parent is not None:
                     commands.append(_news(record, event, request.parent))
         if commands:
-            await self._queue.put(commands)
-            self._sink.offer(commands)
+            self._sink.offer(await put_known(self._queue, commands))
 
     def _remember(self, workflow_id: str, request: Request) -> None:
         self._requests[workflow_id] = request

@@ -14,7 +14,7 @@ import structlog
 from orchx.domain import messages as m
 from orchx.engine.placement import Entry, Station
 from orchx.engine.roster import Roster
-from orchx.engine.routing import Resolver, Subscriptions, broadcast_command
+from orchx.engine.routing import Resolver, Subscriptions, broadcast_command, put_known
 from orchx.engine.watchers import Watchers
 from orchx.errors import OrchxError
 from orchx.ports.clock import Clock
@@ -88,13 +88,9 @@ class Dispatcher:
 
     def load(self) -> Load:
         """Return how much waits and runs."""
-        by_tenant: dict[str, int] = {}
-        if len(self.roster.waiting):
-            for entry in self.roster.waiting:
-                by_tenant[entry.tenant] = by_tenant.get(entry.tenant, 0) + 1
         return Load(
-            waiting=len(self.roster.waiting),
-            by_tenant=by_tenant,
+            waiting=self.roster.waiting,
+            by_tenant=dict(self.roster.waiting_by_tenant),
             running=self.roster.stations.held,
         )
 
@@ -116,8 +112,7 @@ class Dispatcher:
         """Hand an event to everyone who listens; done once each has it durably."""
         addressed = self.subscriptions.addressed(command)
         if addressed:
-            await self._queue.put(addressed)
-            self.offer(addressed)
+            self.offer(await put_known(self._queue, addressed))
         self._acknowledge([command.id])
 
     # -- reports ---------------------------------------------------------------------------
@@ -188,8 +183,7 @@ class Dispatcher:
             if resolved is not None:
                 commands.append(resolved)
         if commands:
-            await self._queue.put(commands)
-            self.offer(commands)
+            self.offer(await put_known(self._queue, commands))
 
     def _acknowledge(self, command_ids: Sequence[str]) -> None:
         if not command_ids:

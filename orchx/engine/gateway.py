@@ -12,7 +12,7 @@ from orchx.domain.events import TERMINAL_EVENTS, Record
 from orchx.domain.lineage import AcceptedRecords
 from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
-from orchx.errors import NotFound, OrchxError
+from orchx.errors import NotFound, OrchxError, TryLater
 from orchx.ports.catalog import Catalog
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import Accepted, CommandQueue
@@ -89,7 +89,11 @@ class EngineGateway:
                     deadlines_ms.append(command.request.deadline_ms)
         if by_tenant:
             self._admission.update(self._mail.load)
-            self._admission.check(by_tenant, deadlines_ms, self._clock.now_ms())
+            try:
+                self._admission.check(by_tenant, deadlines_ms, self._clock.now_ms())
+            except TryLater:
+                self._mail.offer([])  # asks for the load anew: nothing else would, while full
+                raise
 
     async def wait(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
         """Wait for the end: told by the Dispatcher, and looked up now and then in case not."""

@@ -59,7 +59,8 @@ class Station:
 
 class WaitingRoom:
     """Workflows that wait for a place: those taken up again first, then by priority,
-    deadline and age."""
+    deadline and age.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[bool, int, int, int, Entry]] = []
@@ -77,23 +78,31 @@ class WaitingRoom:
         key = (entry.fresh, entry.priority, deadline_ms, next(self._order), entry)
         heapq.heappush(self._heap, key)
 
+    def first(self) -> Entry:
+        """Return the next one; it stays."""
+        return self._heap[0][-1]
+
     def pop(self) -> Entry:
         """Take the next one out."""
         entry = heapq.heappop(self._heap)[-1]
         entry.queued = False
         return entry
 
-    def __iter__(self) -> Iterator[Entry]:
-        return (item[-1] for item in self._heap)
-
 
 class Stations:
-    """All owners."""
+    """All owners.
 
-    def __init__(self, stations: Iterable[Station]) -> None:
+    Args:
+        stations: the owners.
+        auto_dedicated: how many dedicated owners workflows of `auto` isolation may hold at
+            once; the others stay warm for those that must not share (ADR 0009).
+    """
+
+    def __init__(self, stations: Iterable[Station], *, auto_dedicated: int = 1) -> None:
         self.by_name = {station.link.name: station for station in stations}
         self._dedicated = [s for s in self.by_name.values() if s.dedicated]
         self._shared = [s for s in self.by_name.values() if not s.dedicated]
+        self._auto_dedicated = auto_dedicated
 
     def __iter__(self) -> Iterator[Station]:
         return iter(self.by_name.values())
@@ -103,23 +112,26 @@ class Stations:
         """How many workflows are placed."""
         return sum(len(station.held) for station in self.by_name.values())
 
-    def any_free(self) -> bool:
-        """Return whether any owner takes another workflow."""
-        return any(station.free > 0 for station in self.by_name.values())
+    def alone(self, entry: Entry) -> bool:
+        """Return whether a workflow takes a dedicated owner and nothing else.
 
-    def choose(self, entry: Entry) -> Station | None:
-        """Return the owner for a workflow; None: it has to wait.
-
-        `dedicated` and critical workflows take a dedicated owner and nothing else (where
-        there is any); `auto` takes one that is free, else a shared one.
+        That is what `dedicated` and critical ones do, where there are dedicated owners.
         """
-        alone = entry.isolation == "dedicated" or (
+        wanted = entry.isolation == "dedicated" or (
             entry.isolation == "auto" and entry.priority == CRITICAL
         )
-        if entry.isolation != "shared" and self._dedicated:
-            for station in self._dedicated:
-                if station.free > 0:
-                    return station
-            if alone:
-                return None
+        return wanted and bool(self._dedicated)
+
+    def choose(self, entry: Entry) -> Station | None:
+        """Return the owner for a workflow; None: it has to wait."""
+        if self.alone(entry):
+            return self._free_dedicated()
+        if entry.isolation == "auto":
+            busy = sum(1 for station in self._dedicated if station.held)
+            station = self._free_dedicated() if busy < self._auto_dedicated else None
+            if station is not None:
+                return station
         return max((s for s in self._shared if s.free > 0), key=lambda s: s.free, default=None)
+
+    def _free_dedicated(self) -> Station | None:
+        return next((station for station in self._dedicated if station.free > 0), None)

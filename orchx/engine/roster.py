@@ -24,7 +24,9 @@ class Roster:
     def __init__(self, stations: Stations, clock: Clock, *, running_limit: int) -> None:
         self.stations = stations
         self.entries: dict[str, Entry] = {}
-        self.waiting = WaitingRoom()
+        self.waiting_by_tenant: dict[str, int] = {}
+        self._alone = WaitingRoom()  # for a dedicated owner
+        self._sharing = WaitingRoom()
         self._clock = clock
         self._running_limit = running_limit
         self._command_of: dict[str, str] = {}  # command id -> workflow id
@@ -66,13 +68,27 @@ class Roster:
         self.place_soon()
         return list(entry.commands)
 
+    @property
+    def waiting(self) -> int:
+        """How many workflows wait for a place."""
+        return len(self._alone) + len(self._sharing)
+
+    def _count(self, entry: Entry, change: int) -> None:
+        count = self.waiting_by_tenant.get(entry.tenant, 0) + change
+        if count:
+            self.waiting_by_tenant[entry.tenant] = count
+        else:
+            self.waiting_by_tenant.pop(entry.tenant, None)
+
     # -- places ----------------------------------------------------------------------------
 
     def seek_place(self, entry: Entry) -> None:
         """Have a workflow placed as soon as there is room for it."""
         self.entries.setdefault(entry.workflow_id, entry)
-        if entry.owner is None:
-            self.waiting.push(entry)
+        if entry.owner is None and not entry.queued:
+            room = self._alone if self.stations.alone(entry) else self._sharing
+            room.push(entry)
+            self._count(entry, 1)
             self.place_soon()
 
     def settle_at(self, entry: Entry, station: Station) -> None:
@@ -124,25 +140,26 @@ class Roster:
 
     def _place_and_send(self) -> None:
         self._planned = False
-        blocked: list[Entry] = []
-        while len(self.waiting):
-            entry = self.waiting.pop()
-            if self.entries.get(entry.workflow_id) is not entry or entry.owner is not None:
-                continue
-            over = entry.fresh and self.stations.held >= self._running_limit
-            station = None if over else self.stations.choose(entry)
-            if station is None:
-                blocked.append(entry)
-                if over or not self.stations.any_free():
-                    break
-                continue
-            self.settle_at(entry, station)
-            self._send(entry, list(entry.commands.values()) or [None])
-        for entry in blocked:
-            self.waiting.push(entry)
+        self._place_from(self._alone)
+        self._place_from(self._sharing)
         outgoing, self._outgoing = self._outgoing, {}
         for name, assignments in outgoing.items():
             self.stations.by_name[name].link.deliver(assignments)
+
+    def _place_from(self, room: WaitingRoom) -> None:
+        """Place what waits in a room until the next one finds no owner."""
+        while len(room):
+            entry = room.first()
+            if self.entries.get(entry.workflow_id) is entry and entry.owner is None:
+                if entry.fresh and self.stations.held >= self._running_limit:
+                    return
+                station = self.stations.choose(entry)
+                if station is None:
+                    return
+                self.settle_at(entry, station)
+                self._send(entry, list(entry.commands.values()) or [None])
+            room.pop()
+            self._count(entry, -1)
 
     def _send(self, entry: Entry, commands: Iterable[AnyCommand | None]) -> None:
         assert entry.owner is not None

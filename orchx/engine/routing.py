@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import structlog
 
 from orchx.domain import faults
 from orchx.domain import messages as m
 from orchx.domain.keys import child_finished_command_id, event_command_id
+from orchx.errors import Conflict
 from orchx.ports.catalog import Catalog
+from orchx.ports.command_queue import CommandQueue
+
+logger = structlog.get_logger(__name__)
 
 MAX_SUBSCRIBERS_PER_EVENT = 100_000
 
@@ -87,6 +92,29 @@ class Resolver:
             frame=parent.frame,
             error=faults.standard(faults.CONFIGURATION, "No such definition", detail=detail),
         )
+
+
+async def put_known(
+    queue: CommandQueue, commands: Sequence[m.AnyCommand]
+) -> Sequence[m.AnyCommand]:
+    """Queue what workflows caused; returns what is in the queue now.
+
+    An id that is known with another content is the same thing, told differently: an event
+    emitted again by a retry, a child whose `latest` version has changed. The first one counts.
+    """
+    try:
+        await queue.put(commands)
+    except Conflict:
+        stored: list[m.AnyCommand] = []
+        for command in commands:
+            try:
+                await queue.put([command])
+            except Conflict:
+                logger.info("command known with another content", command_id=command.id)
+            else:
+                stored.append(command)
+        return stored
+    return commands
 
 
 def broadcast_command(event: dict[str, object], now_ms: int) -> m.DeliverEvent:

@@ -185,7 +185,8 @@ class InvariantChecker:
         if isinstance(event, e.TaskFaulted):
             due_ms = frame.timeout_at_ms
             by_deadline = (
-                event.error.type == faults.TIMEOUT
+                frame.outcome is None  # not a child's own deadline
+                and event.error.type == faults.TIMEOUT
                 and event.error.instance == frame.reference
                 and (event.error.detail or "").startswith("the task was not done")
             )

@@ -14,13 +14,14 @@ import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from orchx.domain import messages as m
 from orchx.domain.decide import decide, open_workflow
 from orchx.domain.decisions import Choice, Question
 from orchx.domain.document import Definition, Schema
 from orchx.domain.environment import CallTarget
-from orchx.domain.events import AnyEvent, Request, type_of
+from orchx.domain.events import AnyEvent, CallDetails, Request, type_of
 from orchx.domain.evolve import fold
 from orchx.domain.expressions import Expression, evaluate
 from orchx.domain.faults import RUNTIME, Fault, WorkflowFault, standard
@@ -106,6 +107,7 @@ def rehearse(
     *,
     functions: Mapping[str, Function] | None = None,
     services: Mapping[str, Sequence[str]] | None = None,
+    latency_ms: Mapping[str, int] | None = None,
     events: Sequence[Mapping[str, JSON]] = (),
     seed: int = 0,
 ) -> Outcome:
@@ -117,6 +119,8 @@ def rehearse(
         functions: what answers calls, by function name (`http` and `openapi` too); a
             capability of `services` is answered by the name of the service chosen.
         services: the services of a capability, the preferred first.
+        latency_ms: how long the answers of some functions take, in virtual milliseconds;
+            the others answer at once. What is longer than a timeout runs into it.
         events: CloudEvents delivered once nothing else can happen, one after the other.
         seed: of whatever chance is needed (jitter).
 
@@ -124,18 +128,24 @@ def rehearse(
         Bug: folding the events gave another state than the one reached.
     """
     world = RehearsalWorld(functions or {}, services or {}, chance=random.Random(seed))
-    return _Rehearsal(definition, world, deque(events)).run(input_)
+    return _Rehearsal(definition, world, latency_ms or {}, deque(events)).run(input_)
 
 
 class _Rehearsal:
     def __init__(
-        self, definition: Definition, world: RehearsalWorld, pending: deque[Mapping[str, JSON]]
+        self,
+        definition: Definition,
+        world: RehearsalWorld,
+        latency_ms: Mapping[str, int],
+        pending: deque[Mapping[str, JSON]],
     ) -> None:
         self._definition = definition
         self._world = world
+        self._latency_ms = latency_ms
         self._pending = pending
         self._recorded: list[tuple[AnyEvent, int]] = []
         self._mail: deque[m.Message] = deque()
+        self._late: list[tuple[int, int, m.Message]] = []  # (when it arrives, order, answer)
         self._calls: list[m.TaskRequest] = []
         self._published: list[Mapping[str, JSON]] = []
 
@@ -176,6 +186,9 @@ class _Rehearsal:
                 event=event,
             )
         due_ms = state.next_due_ms()
+        if self._late and (due_ms is None or self._late[0][0] < due_ms):
+            self._world.now_ms, _, message = heappop(self._late)
+            return message
         if due_ms is None:
             return None
         self._world.now_ms = max(self._world.now_ms, due_ms)
@@ -185,11 +198,19 @@ class _Rehearsal:
         for effect in effects:
             if isinstance(effect, m.Execute):
                 self._calls.append(effect.request)
-                self._mail.append(self._answer(effect.request))
+                self._post(effect.request.call, self._answer(effect.request))
             elif isinstance(effect, m.Publish):
                 self._published.append(effect.event)
             elif isinstance(effect, m.StartChild) and effect.child.awaited:
                 self._mail.append(self._answer_child(effect))
+
+    def _post(self, call: CallDetails, answer: m.Message) -> None:
+        latency_ms = self._latency_ms.get(call.service or call.function, 0)
+        if latency_ms > 0:
+            arrives_ms = self._world.now_ms + latency_ms
+            heappush(self._late, (arrives_ms, len(self._calls), answer))
+        else:
+            self._mail.append(answer)
 
     def _answer(self, request: m.TaskRequest) -> m.TaskOutcome:
         name = request.call.service or request.call.function

@@ -6,7 +6,7 @@ import hashlib
 
 import orchx
 
-ROUNDS = 150_000
+ROUNDS = 100_000
 
 
 @orchx.task(name="e2e.fingerprint", pool="cpu")

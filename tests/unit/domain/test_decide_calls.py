@@ -158,9 +158,8 @@ CHILD = """
 
 
 def test_an_awaited_child_gives_its_output() -> None:
-    stage = Stage(
-        CHILD % ("true", ".got"), {"n": 1}, request=Request(tenant="hr", priority=1, deadline_ms=10**15)
-    )  # fmt: skip
+    request = Request(tenant="hr", priority=1, deadline_ms=10**15)
+    stage = Stage(CHILD % ("true", ".got"), {"n": 1}, request=request)
     (start,) = stage.of(m.StartChild)
 
     assert (start.child.namespace, start.child.name, start.child.version) == (

@@ -263,6 +263,26 @@ INVALID: list[tuple[Any, str, str]] = [
     ),
     (task({"listen": {}}), "/do/0/a/listen", "'to' is required"),
     (task({"listen": {"to": {}}}), "/do/0/a/listen/to", "exactly one"),
+    (
+        task({"listen": {"to": {"one": {"with": {"type": "order.(made"}}}}}),
+        "/do/0/a/listen/to/one/with/type",
+        "not a regular expression",
+    ),
+    (
+        task({"listen": {"to": {"any": [{"with": {"source": "https://x/[a-"}}]}}}),
+        "/do/0/a/listen/to/any/0/with/source",
+        "not a regular expression",
+    ),
+    (
+        task({"listen": {"to": {"one": {"with": {"source": "no uri"}}}}}),
+        "/do/0/a/listen/to/one/with/source",
+        "not a URI",
+    ),
+    (
+        task({"emit": {"event": {"with": {"source": ".*", "type": "t"}}}}),
+        "/do/0/a/emit/event/with/source",
+        "not a URI",
+    ),
     (task({"listen": {"to": {"one": {}}}}), "/do/0/a/listen/to/one", "'with' is required"),
     (
         task({"listen": {"to": {"one": {"with": {}}}}}),

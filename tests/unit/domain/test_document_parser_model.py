@@ -222,6 +222,33 @@ def test_emit_and_listen() -> None:
     assert (anything.mode, anything.filters, anything.read) == ("any", (), "raw")
 
 
+@pytest.mark.parametrize(
+    ("value", "is_pattern"),
+    [
+        ("com.example.order-made", False),
+        ("urn:a_b/c d", False),
+        ("order.*", True),
+        ("a|b", True),
+        ("https://x/?q=1", True),
+        (3, False),
+        (True, False),
+    ],
+)
+def test_a_filter_that_looks_like_a_regular_expression_needs_the_sandbox(
+    value: Any, is_pattern: bool
+) -> None:
+    definition = parse({"a": {"listen": {"to": {"one": {"with": {"subjects": value}}}}}})
+    (task,) = definition.block.tasks
+    assert isinstance(task, ListenTask)
+    wanted = task.filters[0].attributes["subjects"]
+
+    assert isinstance(wanted, Expression) is is_pattern
+    assert definition.needs_sandbox is is_pattern
+    assert is_pattern or wanted == value
+    # the text itself always matches
+    assert not isinstance(wanted, Expression) or evaluate(wanted, value, {}) is True
+
+
 def test_call_and_run() -> None:
     definition = parse(
         {"a": {"call": "it.provision-laptop"}},

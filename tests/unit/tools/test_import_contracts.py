@@ -1,6 +1,8 @@
 """The import contracts of pyproject.toml must grow with its dependencies."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -32,3 +34,18 @@ def test_the_domain_contract_forbids_every_dependency_but_its_two() -> None:
 
     assert missing == set()
     assert not ALLOWED_IN_DOMAIN & set(contract["forbidden_modules"])
+
+
+def test_the_domain_does_not_drag_in_what_the_package_exports_lazily() -> None:
+    program = (
+        "import sys, orchx.domain.decide, orchx.client.models\n"
+        "assert 'orchx.tasks' not in sys.modules\n"
+        "import orchx\n"
+        "assert orchx.task is orchx.tasks.task and orchx.TaskError and orchx.TaskContext\n"
+        "assert not hasattr(orchx, 'nothing')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
