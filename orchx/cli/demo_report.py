@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchx.cli.demo_accounting import Account, TypeCounts, percentile
-from orchx.cli.demo_chaos import FAULT_WORDS
+from orchx.cli.demo_chaos import in_words
 from orchx.cli.demo_stage import Stage
 from orchx.cli.screen import span
 
@@ -32,18 +32,13 @@ def print_report(screen: Console, account: Account, survived: Survived) -> None:
     """Print the summary for people."""
     screen.print()
     screen.print(_table(account))
-    faults = [
-        f"{count} {FAULT_WORDS.get(kind, kind)}"
-        for kind, count in sorted(survived.injected.items())
-    ]
-    faults += [
-        f"{survived.resubmitted} requests sent twice",
-        f"{survived.late} answers given too late",
-    ]
-    screen.print("[bold]Survived[/]: " + ", ".join(faults) + ".")
     screen.print(
-        "[bold]Checked[/]: every request against the log, the ledgers of the services"
-        " and the webhooks that came back."
+        f"[bold]Survived[/]: {in_words(survived.injected)};"
+        f" {survived.resubmitted} requests sent twice, {survived.late} answers given too late."
+    )
+    screen.print(
+        "[bold]Checked[/]: each request against the log, the services' ledgers and the webhooks"
+        " received."
     )
     for finding in account.findings[:FINDINGS_SHOWN]:
         screen.print(f"[bold red]{finding.kind}[/]: {escape(finding.text)}", soft_wrap=True)

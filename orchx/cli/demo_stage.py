@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +31,8 @@ from orchx.settings import Settings
 EXAMPLES_ADDRESS: Final = "http://127.0.0.1:8610"
 NAMESPACE: Final = "orchx-demo"
 _EXAMPLES: Final = Path("examples")
+# What these say of themselves at every start would break the picture.
+_TALKATIVE: Final = ("ray.serve", "ray._private.authentication")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,8 @@ def stage(data_dir: Path) -> Iterator[Stage]:
     begun_s = time.monotonic()
     examples = _examples()
     os.environ.pop("RAY_ADDRESS", None)  # a cluster of its own: nobody else's is touched
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     with SandboxProcess(data_dir / "sandbox") as sandbox:
         _copy_examples(examples, data_dir / "examples", sandbox.url)
         settings = _settings(data_dir, sandbox.url)
@@ -82,7 +88,9 @@ def _stop(settings: Settings) -> None:
         signal.signal(number, signal.SIG_IGN)
     try:
         if ray.is_initialized():
-            stop_server(settings)
+            # Ray prints that Serve's controller, which ends itself, has ended.
+            with redirect_stdout(io.StringIO()):
+                stop_server(settings)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -13,14 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from orchx.cli.demo_board import Board
-from orchx.cli.demo_chaos import FAULT_WORDS
+from orchx.cli.demo_chaos import in_words
 from orchx.cli.demo_watch import Progress, Watch
 from orchx.cli.screen import one_line, print_json_line
 
 NEWS_SHOWN: Final = 10
 LINE_EVERY_S: Final = 3.0
-_BAR_COLUMNS: Final = 30
-_NARROW_COLUMNS: Final = 100
+_BAR_COLUMNS: Final = 24
 
 
 class View(Protocol):
@@ -101,7 +100,7 @@ def picture(title: str, watch: Watch, board: Board) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=False)
     table.add_column("request", no_wrap=True, min_width=21)
     for name in ("asked", "running", "waiting", "completed", "failed"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     table.add_column("", width=_BAR_COLUMNS)
     progress = watch.progress()
     for kind, one in progress.items():
@@ -114,8 +113,8 @@ def picture(title: str, watch: Watch, board: Board) -> RenderableType:
     )
     table.add_section()
     table.add_row("[bold]all", *_numbers(total), _bar(total))
-    faults = Text("going wrong: ", style="bold")
-    faults.append(_faults(board) or "nothing yet", style="not bold yellow")
+    faults = Text("gone wrong: ", style="bold")
+    faults.append(in_words(board.injected()) or "nothing yet", style="not bold yellow")
     head = Text(title, style="bold").append(f"   {board.elapsed_s():.0f} s", style="dim")
     return Group(head, table, faults, Text(""), *_news(board))
 
@@ -149,12 +148,6 @@ def _news(board: Board) -> list[RenderableType]:
         for one in news
     ]
     return lines + [Text("")] * (NEWS_SHOWN - len(lines))
-
-
-def _faults(board: Board) -> str:
-    return ", ".join(
-        f"{count} {FAULT_WORDS.get(kind, kind)}" for kind, count in sorted(board.injected().items())
-    )
 
 
 def _facts(watch: Watch, board: Board) -> dict[str, Any]:

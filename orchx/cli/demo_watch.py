@@ -134,9 +134,10 @@ def _is_timeout(data: Mapping[str, Any]) -> bool:
 
 
 def _reason(error: Mapping[str, Any]) -> str:
-    if error.get("title") == "Failing on request.":
-        return str(error.get("status"))
-    return f"{error.get('status')} {error.get('title') or ''}".strip()
+    status, title = error.get("status"), error.get("title") or ""
+    if title == "Injected fault":
+        return f"answered {status}"
+    return {408: "no answer in time", 502: title or "no answer"}.get(status or 0, f"{status} {title}")
 
 
 def _verdict(value: Any) -> str:

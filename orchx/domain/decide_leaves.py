@@ -196,6 +196,13 @@ def finish_listen(turn: Turn, frame: Frame) -> None:
         complete(turn, frame, [value for _, value in frame.consumed])
 
 
+def types_listened_for(task: d.ListenTask) -> list[str]:
+    """Return the event types that a task's filters can match; none: any."""
+    types = {wanted.attributes.get("type") for wanted in task.filters}
+    known = [kind for kind in types if isinstance(kind, str)]
+    return sorted(known) if len(known) == len(types) else []
+
+
 def match_inbox(turn: Turn) -> None:
     """Offer every kept event to every listening task, the oldest of each first."""
     for command_id, event in turn.state.inbox:
@@ -316,10 +323,7 @@ def _begin_wait(scope: Scope, task: d.WaitTask, data: JSON) -> None:
 
 def _begin_listen(scope: Scope, task: d.ListenTask, data: JSON) -> None:
     frame = started(scope, task, data, "listen")
-    types = {wanted.attributes.get("type") for wanted in task.filters}
-    known = [kind for kind in types if isinstance(kind, str)]
-    routable = len(known) == len(types) and task.filters
-    scope.turn.record(e.CorrelationStarted(frame=frame.id, types=sorted(known) if routable else []))
+    scope.turn.record(e.CorrelationStarted(frame=frame.id, types=types_listened_for(task)))
     match_inbox(scope.turn)
 
 

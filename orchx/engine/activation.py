@@ -43,8 +43,10 @@ class Offload(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activated:
-    """A workflow that is owned now. `opening` is its first turn, durable already, if this
-    claim started it. `live` is None for one that is over; `state` is what it ended as.
+    """A workflow that is owned now.
+
+    `opening` is its first turn, durable already, if this claim started it. `live` is None for
+    one that is over; `state` is what it ended as.
     """
 
     state: WorkflowState
@@ -115,6 +117,7 @@ class Activator:
             plan,
             epoch=claimed.epoch,
             seq=len(events),
+            offset=claimed.history[-1].offset,
             traceparent=command.traceparent,
         )
         return Activated(state=opening.state, live=live, opening=opening)
@@ -147,7 +150,14 @@ class Activator:
         if state.definition is None:
             raise NotFound(f"the log has no start of workflow {workflow_id}")
         plan = await self._plans.pinned(state.definition.digest)
-        live = Live(state, plan, epoch=claimed.epoch, seq=reader.seq, traceparent=traceparent)
+        live = Live(
+            state,
+            plan,
+            epoch=claimed.epoch,
+            seq=reader.seq,
+            offset=claimed.history[-1].offset,
+            traceparent=traceparent,
+        )
         return Activated(state=state, live=live)
 
 

@@ -118,8 +118,10 @@ class Dispatcher:
     # -- reports ---------------------------------------------------------------------------
 
     def report(self, report: OwnerReport) -> None:
-        """Take an owner's report. What an owner says of a workflow that it was not given,
-        or was given in another life, is not believed."""
+        """Take an owner's report.
+
+        What an owner says of a workflow that it was not given is not believed.
+        """
         station = self.roster.stations.by_name.get(report.owner)
         if station is None:
             logger.warning("report of an unknown owner", owner=report.owner)

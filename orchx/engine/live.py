@@ -16,14 +16,15 @@ class Live:
     """One workflow in an owner's memory.
 
     `state` is what the durable records say; `seq` numbers the last record made in this
-    epoch; `busy` while it waits for its turn or its events for the disk; `taken` are the
-    messages of the turns under way.
+    epoch; up to `offset` the log is known to hold no later owner; `busy` while it waits for
+    its turn or its events for the disk; `taken` are the messages of the turns under way.
     """
 
     __slots__ = (
         "busy",
         "epoch",
         "mailbox",
+        "offset",
         "plan",
         "seq",
         "state",
@@ -37,13 +38,21 @@ class Live:
     )
 
     def __init__(
-        self, state: WorkflowState, plan: Plan, *, epoch: int, seq: int, traceparent: str | None
+        self,
+        state: WorkflowState,
+        plan: Plan,
+        *,
+        epoch: int,
+        seq: int,
+        offset: int,
+        traceparent: str | None,
     ) -> None:
         self.workflow_id = state.workflow_id
         self.state = state
         self.plan = plan
         self.epoch = epoch
         self.seq = seq
+        self.offset = offset
         self.traceparent = traceparent
         self.mailbox: deque[Message] = deque()
         self.taken: list[Message] = []

@@ -16,7 +16,9 @@ import structlog
 
 from orchx.domain import messages as m
 from orchx.domain.decide import decide, fault_workflow
-from orchx.domain.events import CorrelationStarted, Record, WorkflowPassivated
+from orchx.domain.decide_leaves import types_listened_for
+from orchx.domain.document import ListenTask
+from orchx.domain.events import CorrelationStarted, Record, WorkflowActivated, WorkflowPassivated
 from orchx.domain.faults import RUNTIME, standard
 from orchx.domain.state import WorkflowState
 from orchx.domain.turn import Turn
@@ -25,7 +27,7 @@ from orchx.engine.effects import EffectRunner
 from orchx.engine.environment import TurnEnvironment, World
 from orchx.engine.live import Live
 from orchx.engine.outbox import Outbox
-from orchx.errors import OrchxError
+from orchx.errors import Bug, Fenced, OrchxError
 from orchx.ports.clock import Clock
 from orchx.ports.event_log import EventLog
 from orchx.ports.supervision import Assignment, Ending, OwnerStatus, Passivation, Subscription
@@ -104,7 +106,7 @@ class Owner:
                 self._opening[assignment.workflow_id].append(assignment)
             else:
                 self._opening[assignment.workflow_id] = [assignment]
-                self._spawn(self._open(assignment.workflow_id, assignment.command))
+                self._spawn(self._open(assignment.workflow_id))
 
     def outcomes(self, outcomes: Sequence[m.TaskOutcome]) -> None:
         """Take the outcomes of calls; those of workflows not owned here are dropped."""
@@ -131,11 +133,14 @@ class Owner:
 
     # -- taking workflows up ----------------------------------------------------------------
 
-    async def _open(self, workflow_id: str, command: m.AnyCommand | None) -> None:
+    async def _open(self, workflow_id: str) -> None:
         activated: Activated | None = None
+        # what came in one batch is all here by now: a start may stand behind a cancellation
+        commands = [assignment.command for assignment in self._opening[workflow_id]]
+        start = next((c for c in commands if isinstance(c, m.StartWorkflow)), None)
         try:
-            if isinstance(command, m.StartWorkflow):
-                activated = await self._activator.start(command)
+            if start is not None:
+                activated = await self._activator.start(start)
             else:
                 activated = await self._activator.take_up(workflow_id)
         except OrchxError as error:
@@ -166,12 +171,21 @@ class Owner:
             if self._retire_if_over(live):
                 return
         else:
+            self._announce_listeners(live)
             self._post(live, m.Resume())
         for assignment in waiting:
             if assignment.command is not None and not (
                 opening is not None and assignment.command.id == live.workflow_id
             ):
                 self._take(live, assignment)
+
+    def _announce_listeners(self, live: Live) -> None:
+        """Tell again what a workflow listens for: its last owner may have died before it did."""
+        for frame in live.state.frames.values():
+            task = live.plan.definition.tasks.get(frame.reference)
+            if isinstance(task, ListenTask):
+                types = types_listened_for(task)
+                self._outbox.listening(Subscription(workflow_id=live.workflow_id, types=types))
 
     def _take(self, live: Live, assignment: Assignment) -> None:
         live.watched |= assignment.watched
@@ -254,16 +268,35 @@ class Owner:
                 records.extend(live.records(turn.events, turn.env.now_ms, self.incarnation))
         if records:
             try:
-                await self._log.append(records)
+                offset = await self._log.append(records)
+                fenced = await self._find_fenced(turns, offset)
             except OrchxError as error:
                 self._give_up([live for live, _ in turns], error)
                 return
+            if fenced:
+                self._give_up(fenced, Fenced("another owner has taken the workflow"))
+                turns = [(live, turn) for live, turn in turns if live not in fenced]
         if self._closed:
             return
         for live, turn in turns:
             self._take_over(live, turn)
         for live in {id(live): live for live, _ in turns}.values():
             self._after_turns(live)
+
+    async def _find_fenced(self, turns: Sequence[tuple[Live, Turn]], offset: int) -> list[Live]:
+        """Return those whose events do not count, of the workflows whose turns matter to others.
+
+        A call that a fenced owner makes is harmless: its key is the right owner's too. But its
+        news to parents, listeners and the Dispatcher would be lies, and a command that it has
+        taken would be lost. Whether a record counts is settled by what stands before it.
+        """
+        fenced = []
+        for live in {id(live): live for live, turn in turns if _matters(live, turn)}.values():
+            since = await self._log.read(live.workflow_id, after_offset=live.offset)
+            if any(type(r.event) is WorkflowActivated and r.epoch > live.epoch for r in since):
+                fenced.append(live)
+            live.offset = offset
+        return fenced
 
     def _take_over(self, live: Live, turn: Turn) -> None:
         live.state = turn.state
@@ -302,8 +335,11 @@ class Owner:
         return True
 
     def _give_up(self, lives: Iterable[Live], error: OrchxError) -> None:
-        """Let go of workflows whose append failed: what is durable is unknown, so the state
-        is too. The Dispatcher has them taken up again, from the log."""
+        """Let go of workflows whose append failed.
+
+        What is durable is unknown, so the state is too. The Dispatcher has them taken up
+        again, from the log.
+        """
         logger.error("append failed", error=str(error))
         for live in lives:
             if self._live.get(live.workflow_id) is live:
@@ -399,8 +435,18 @@ class Owner:
         task.add_done_callback(self._tasks.discard)
 
 
+def _matters(live: Live, turn: Turn) -> bool:
+    """Return whether others act on what this turn has recorded."""
+    return (
+        any(isinstance(effect, m.StartChild | m.Publish | m.Finish) for effect in turn.effects)
+        or any(isinstance(message, m.Command) for message in live.taken)
+        or turn.state.passivated
+    )
+
+
 def _ending(state: WorkflowState, now_ms: int) -> Ending:
-    assert state.status in ("completed", "faulted", "cancelled")
+    if state.status not in ("completed", "faulted", "cancelled"):
+        raise Bug(f"{state.workflow_id} is {state.status}, not over")
     return Ending(
         workflow_id=state.workflow_id,
         status=state.status,

@@ -58,8 +58,9 @@ class Station:
 
 
 class WaitingRoom:
-    """Workflows that wait for a place: those taken up again first, then by priority,
-    deadline and age.
+    """Workflows that wait for a place.
+
+    Those taken up again come first, then it goes by priority, deadline and age.
     """
 
     def __init__(self) -> None:

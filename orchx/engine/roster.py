@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from orchx.domain.messages import AnyCommand
 from orchx.engine.placement import Entry, Station, Stations, WaitingRoom
+from orchx.errors import Bug
 from orchx.ports.clock import Clock
 from orchx.ports.supervision import Assignment
 
@@ -162,7 +163,8 @@ class Roster:
             self._count(entry, -1)
 
     def _send(self, entry: Entry, commands: Iterable[AnyCommand | None]) -> None:
-        assert entry.owner is not None
+        if entry.owner is None:
+            raise Bug(f"{entry.workflow_id} has no owner to send to")
         entry.sent_ms = self._clock.now_ms()
         batch = self._outgoing.setdefault(entry.owner, [])
         for command in commands:

@@ -156,13 +156,17 @@ class Supervision:
             self._roster.displace(self._roster.entries[workflow_id])
 
     async def audit(self) -> None:
-        """Find workflows that the projection knows as unfinished and the books do not know,
-        and commands that nobody has: seen twice in a row, they are taken up."""
+        """Find unfinished workflows that the books do not know, and commands nobody has.
+
+        A workflow seen so in two audits in a row is taken up.
+        """
         await self._barrier()
         suspects: set[str] = set()
         after_id = ""
         while page := await self._store.unfinished(after_id=after_id, limit=PAGE):
             for summary in page:
+                if summary.listens:  # its owner's word of it may have been lost
+                    self._dispatcher.subscriptions.add(summary.workflow_id, summary.listens)
                 if summary.workflow_id in self._roster.entries:
                     continue
                 if summary.workflow_id in self._suspects:

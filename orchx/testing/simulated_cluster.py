@@ -221,10 +221,10 @@ class Cluster:
     async def publish(self, documents: Sequence[Mapping[str, Any]], sandboxed: float) -> None:
         """Put documents into the catalog; a share of them is evaluated away from the loop."""
         digests = []
+        if len(_plans) > MAX_PLANS:
+            _plans.clear()
         for document in documents:
             definition = parse_definition(document)
-            if len(_plans) > MAX_PLANS:
-                _plans.clear()
             _plans[definition.digest] = definition
             self._by_name[definition.name] = definition
             if self._chance.random() < sandboxed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from orchx.domain.json_values import JSON
@@ -71,6 +73,16 @@ def test_output_as_sees_the_raw_output_and_export_the_transformed_one() -> None:
     }  # fmt: skip
 
 
+def test_export_sees_the_raw_output_also_where_nothing_transforms_it() -> None:
+    outcome = run("""
+        do:
+          - a: {set: {n: 5}, export: {as: '{raw: $task.output, out: $output}'}}
+          - b: {set: "${ $context }"}
+    """)
+
+    assert outcome.output == {"raw": {"n": 5}, "out": {"n": 5}}
+
+
 def test_context_stays_until_it_is_exported_anew() -> None:
     outcome = run("""
         do:
@@ -130,6 +142,15 @@ def test_a_schema_that_cannot_be_used_is_a_configuration_error_and_nothing_is_fe
     schema: str,
 ) -> None:
     outcome = run(f"do: [{{a: {{set: {{n: 1}}, output: {{schema: {{document: {schema}}}}}}}}}]")
+
+    assert (outcome.status, kind_of(outcome.error)) == ("faulted", "configuration")
+
+
+def test_a_schema_reads_no_file_that_happens_to_be_there(tmp_path: Path) -> None:
+    target = tmp_path / "schema.json"
+    target.write_text('{"type": "object"}', encoding="utf-8")
+    schema = f"{{document: {{$ref: '{target.as_uri()}'}}}}"
+    outcome = run(f"do: [{{a: {{set: {{n: 1}}, output: {{schema: {schema}}}}}}}]")
 
     assert (outcome.status, kind_of(outcome.error)) == ("faulted", "configuration")
 

@@ -300,6 +300,15 @@ def test_for_over_what_is_no_array_is_an_expression_error(items: str) -> None:
     assert (outcome.status, kind_of(outcome.error)) == ("faulted", "expression")
 
 
+def test_a_loop_whose_condition_fails_ends_with_that_error() -> None:
+    outcome = run(
+        "do: [{loop: {for: {in: '[1]'}, while: .n.x, do: [{a: {set: {b: 1}}}]}}]", {"n": 1}
+    )
+
+    assert outcome.error is not None
+    assert (kind_of(outcome.error), outcome.error.instance) == ("expression", "/do/0/loop")
+
+
 def test_exit_in_a_loop_ends_the_iteration_only() -> None:
     body = """
         do:

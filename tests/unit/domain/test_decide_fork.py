@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchx.domain import messages as m
 from orchx.domain.events import TaskCancelled
 from orchx.testing.rehearsal import rehearse
@@ -155,20 +157,19 @@ def test_end_in_a_branch_ends_the_workflow_with_what_that_branch_gave() -> None:
     assert [effect.frame for effect in stage.of(m.Abandon)] == [stage.requests()[0].frame]
 
 
-def test_two_branches_that_end_in_one_turn_do_not_hide_the_end() -> None:
-    outcome = rehearse(
-        document("""
+@pytest.mark.parametrize("other", ["", ", then: end"])
+def test_of_two_branches_that_end_in_one_turn_the_first_to_say_end_counts(other: str) -> None:
+    body = f"""
         do:
           - both:
               fork:
                 branches:
-                  - a: {do: [{x: {set: {n: a}, then: end}}], output: {as: .}}
-                  - b: {do: [{y: {set: {n: b}}}]}
-          - never: {set: {n: never}}
-    """)
-    )
+                  - a: {{do: [{{x: {{set: {{n: a}}, then: end}}}}]}}
+                  - b: {{do: [{{y: {{set: {{n: b}}{other}}}}}]}}
+          - never: {{set: {{n: never}}}}
+    """
 
-    assert outcome.output == {"n": "a"}
+    assert rehearse(document(body)).output == {"n": "a"}
 
 
 # --- orchx.after ---------------------------------------------------------------------------

@@ -246,6 +246,19 @@ def test_an_outer_retry_repeats_inner_retries_under_the_same_keys() -> None:
     assert [request.attempt for request in stage.requests()] == [1, 2, 1, 2]
 
 
+def test_a_call_of_the_catch_block_is_made_for_the_first_time() -> None:
+    stage = Stage("""
+        do:
+          - careful:
+              try: [{work: {call: work}}]
+              catch: {retry: {limit: {attempt: {count: 1}}}, do: [{mend: {call: work}}]}
+    """)
+    for _ in range(2):
+        stage.answer("work", error=unavailable())
+
+    assert [request.attempt for request in stage.requests()] == [1, 2, 1]
+
+
 def test_one_attempt_may_be_limited_in_time_and_then_runs_again() -> None:
     stage = Stage("""
         do:
@@ -264,6 +277,24 @@ def test_one_attempt_may_be_limited_in_time_and_then_runs_again() -> None:
     stage.wait(10_000)
 
     assert (stage.state.status, kind_of(stage.state.error)) == ("faulted", "timeout")
+
+
+def test_the_limit_of_one_attempt_is_evaluated_for_each() -> None:
+    stage = Stage(
+        """
+        do:
+          - careful:
+              try:
+                - change: {set: {n: 1}, export: {as: '{limit: "whenever"}'}}
+                - work: {call: work}
+              catch: {retry: {limit: {attempt: {count: 1, duration: "${ $context.limit }"}}}}
+        """,
+        {"limit": "PT9S"},
+    )
+    assert stage.state.next_due_ms() == stage.world.now_ms + 9_000
+    stage.answer("work", error=unavailable())
+
+    assert kind_of(stage.state.error) == "expression"
 
 
 def test_waiting_for_a_retry_ends_with_the_tasks_timeout() -> None:

@@ -71,11 +71,14 @@ def test_jitter_is_within_its_range_and_differs() -> None:
     assert delays_ms(run(policy, seed=1)) != delays
 
 
-def test_a_duration_limits_all_retries_together() -> None:
-    outcome = run("{delay: {seconds: 3}, limit: {duration: {seconds: 10}}}")
+@pytest.mark.parametrize(
+    ("limit", "delays"), [("PT10S", [3_000] * 3), ("PT9S", [3_000] * 3), ("PT8.999S", [3_000] * 2)]
+)
+def test_a_duration_limits_all_retries_together(limit: str, delays: list[int]) -> None:
+    outcome = run(f"{{delay: {{seconds: 3}}, limit: {{duration: {limit}}}}}")
 
-    assert delays_ms(outcome) == [3_000, 3_000, 3_000]
-    assert outcome.elapsed_ms == 9_000
+    assert delays_ms(outcome) == delays
+    assert outcome.elapsed_ms == sum(delays)
 
 
 def test_without_any_limit_it_goes_on_but_does_not_spin() -> None:
