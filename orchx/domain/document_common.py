@@ -10,6 +10,7 @@ from orchx.domain.document_context import Context, Place
 from orchx.domain.document_data import read_data_flow, read_timeout
 from orchx.domain.document_reader import Node
 from orchx.domain.document_report import escape, shorten
+from orchx.domain.document_unsupported import refuse_metadata
 from orchx.domain.expressions import Expression
 from orchx.domain.json_values import JSON
 
@@ -84,9 +85,10 @@ def check_metadata(node: Node, *, is_branch: bool = False) -> None:
     isolation = own.child("isolation")
     if isolation is not None:
         isolation.choice(ISOLATION)
-    pool = own.child("pool")
-    if pool is not None:
-        pool.name()
+    priority = own.child("priority")
+    if priority is not None:
+        priority.integer(minimum=0, maximum=9)
+    refuse_metadata(own)
     after = own.child("after")
     if after is not None and not is_branch:
         after.fail("only a branch of a fork can come after others")

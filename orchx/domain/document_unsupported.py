@@ -13,6 +13,7 @@ from orchx.domain.document_reader import Node
 USE: Final = ("authentications", "secrets", "extensions", "catalogs")
 CALLS: Final = ("asyncapi", "grpc", "mcp", "a2a")
 PROCESSES: Final = ("container", "script", "shell")
+METADATA: Final = ("compensate", "pool")
 SCHEDULE: Final = ("every", "cron", "after", "on")
 
 
@@ -26,6 +27,14 @@ def refuse_use(use: Node) -> None:
             declared.fail("this must be an object or an array")
         elif declared.value:
             declared.report.unsupported(declared.pointer, f"use.{key}")
+
+
+def refuse_metadata(own: Node) -> None:
+    """Refuse what orchx will read of its own metadata one day: accepted, it would do nothing."""
+    for key in METADATA:
+        wanted = own.child(key)
+        if wanted is not None:
+            wanted.report.unsupported(wanted.pointer, f"metadata.orchx.{key}")
 
 
 def refuse_schedule(schedule: Node | None) -> None:

@@ -7,9 +7,7 @@ from typing import Literal
 import msgspec
 
 
-class Operation(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"
-):
+class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """How a service does one capability: an HTTP method and a path template (`/x/{id}`)."""
 
     capability: str

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from orchx.domain.json_values import JSON
 from orchx.ports.catalog import Catalog, StoredDefinition
@@ -14,14 +14,20 @@ from orchx.serve.validation import InputSchema
 
 MAX_ENTRIES: Final = 10_000
 CHECK_INTERVAL_MS: Final = 500
+DEFAULT_PRIORITY: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runnable:
-    """A published definition with its input schema, if it has one."""
+    """A published definition, with its input schema if it has one.
+
+    `isolation` and `priority` are what its metadata asks for, for requests that do not say.
+    """
 
     stored: StoredDefinition
     input_schema: InputSchema | None
+    isolation: Literal["auto", "shared", "dedicated"] = "auto"
+    priority: int = DEFAULT_PRIORITY
 
 
 class DefinitionCache:
@@ -65,7 +71,7 @@ class DefinitionCache:
         stored = await load()
         if stored is None:
             return None
-        loaded = Runnable(stored=stored, input_schema=_input_schema(stored))
+        loaded = _runnable(stored)
         if revision == self._revision:  # else it may be older than what the catalog has now
             if len(self._entries) >= MAX_ENTRIES:
                 self._entries.clear()
@@ -86,9 +92,17 @@ class DefinitionCache:
             self._checked_at_ms = now_ms
 
 
-def _input_schema(stored: StoredDefinition) -> InputSchema | None:
-    document: JSON = schema_document(json.loads(stored.source))
-    return None if document is None else InputSchema(document)
+def _runnable(stored: StoredDefinition) -> Runnable:
+    source: JSON = json.loads(stored.source)
+    schema = schema_document(source)
+    header = source.get("document") or {}
+    wanted = (header.get("metadata") or {}).get("orchx") or {}
+    return Runnable(
+        stored=stored,
+        input_schema=None if schema is None else InputSchema(schema),
+        isolation=wanted.get("isolation", "auto"),
+        priority=wanted.get("priority", DEFAULT_PRIORITY),
+    )
 
 
 def schema_document(source: JSON) -> JSON:

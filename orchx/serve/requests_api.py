@@ -209,9 +209,9 @@ def _command(item: _Item, found: Runnable, now_ms: int, traceparent: str) -> Sta
     request = Request(
         tenant=item.tenant,
         type=body.type,
-        priority=body.priority,
+        priority=body.priority if "priority" in body.model_fields_set else found.priority,
         deadline_ms=body.deadline,
-        isolation=body.isolation,
+        isolation=body.isolation if "isolation" in body.model_fields_set else found.isolation,
         callback=None if callback is None else Callback(url=callback.url, events=callback.events),
         correlation_id=body.correlation_id,
         labels=body.labels,

@@ -26,6 +26,7 @@ from orchx.domain.document import (
 from orchx.domain.document_durations import iso8601_ms
 from orchx.domain.document_parser import DSL_VERSIONS, parse_definition
 from orchx.domain.expressions import Expression, evaluate
+from orchx.errors import UnsupportedFeature
 
 HEADER = {"dsl": "1.0.3", "namespace": "test", "name": "sample", "version": "0.1.0"}
 SET = {"set": {"a": 1}}
@@ -92,7 +93,7 @@ def test_what_every_task_may_have() -> None:
         "export": {"as": "."},
         "timeout": "short",
         "then": "last",
-        "metadata": {"orchx": {"pool": "io", "isolation": "dedicated"}, "mine": 1},
+        "metadata": {"orchx": {"priority": 3, "isolation": "dedicated"}, "mine": 1},
     }
     definition = parse(
         {"a": body}, {"last": SET}, use={"timeouts": {"short": {"after": {"seconds": 3}}}}
@@ -337,3 +338,10 @@ def test_durations_of_units_and_expressions() -> None:
     assert wait.duration == Duration(constant_ms=90_061_001)
     assert computed.duration.expression is not None
     assert computed.duration.expression.source == ".delay"
+
+
+@pytest.mark.parametrize("key", ["compensate", "pool"])
+def test_metadata_that_would_do_nothing_is_refused(key: str) -> None:
+    with pytest.raises(UnsupportedFeature) as raised:
+        parse({"a": {**SET, "metadata": {"orchx": {key: "x"}}}})
+    assert [v.pointer for v in raised.value.violations] == [f"/do/0/a/metadata/orchx/{key}"]

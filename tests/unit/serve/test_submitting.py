@@ -213,3 +213,18 @@ async def test_a_backlog_that_is_full_is_503(rig: Rig, client: httpx.AsyncClient
     response = await client.post(PATH, json=ITEM)
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [({}, ("dedicated", 2)), ({"isolation": "auto", "priority": 5}, ("auto", 5))],
+)
+async def test_a_definition_says_what_requests_leave_open(
+    rig: Rig, client: httpx.AsyncClient, asked: dict[str, Any], expected: tuple[str, int]
+) -> None:
+    source = b'{"document": {"metadata": {"orchx": {"isolation": "dedicated", "priority": 2}}}}'
+    await rig.gateway.catalog.publish(stored(name="urgent", source=source, request_type="urgent"))
+    response = await client.post(PATH, json={"type": "urgent", **asked})
+    assert response.status_code == 202
+    request = rig.gateway.commands[-1].request  # type: ignore[union-attr]
+    assert (request.isolation, request.priority) == expected
