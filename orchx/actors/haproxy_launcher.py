@@ -23,7 +23,7 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 RETRY_AFTER_S = 1
 PROBLEM = {
-    "type": "https://orchx.dev/problems/unavailable",
+    "type": "/problems/unavailable",
     "title": "Unavailable",
     "status": 503,
     "detail": "No ingestion process answers now; it is starting, or being replaced.",

@@ -33,7 +33,7 @@ def run_demo(options: DemoOptions) -> int:
     try:
         with _terminable():
             aside.print("Starting the sandbox, Ray, the engine and the HTTP ingress …")
-            with stage(data_dir) as started:
+            with stage(data_dir) as started, _terminable():  # again: Ray put its own handler there
                 account = Show(started, options, screen, aside).play()
                 if options.keep:
                     _print_result(aside, account)
@@ -63,14 +63,14 @@ def _wait_for_ctrl_c() -> None:
         return
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
 @contextmanager
 def _terminable() -> Iterator[None]:
     """Let SIGTERM end the demo as Ctrl-C does: with everything stopped."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         yield
     finally:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from orchx.cli.demo_cases import COMPLETED, Case
+from orchx.cli.demo_cases import Case
+from orchx.cli.demo_variants import COMPLETED
 
 Kind = Literal["lost", "duplicated", "unexpected", "unverified", "disordered"]
 ENDINGS: Final = ("completed", "faulted", "cancelled")
@@ -31,7 +32,8 @@ class Acknowledged:
 class Logged:
     """One workflow as its history tells it.
 
-    `endings` are its terminal events; `error` the last part of the error's type; `key` is
+    `switches` counts decisions for another service than the one that failed; `endings` are
+    its terminal events; `error` the last part of the error's type; `key` is
     the label that names its request, empty for a child.
     """
 
@@ -41,6 +43,7 @@ class Logged:
     error: str = ""
     ended_ms: int = 0
     retries: int = 0
+    switches: int = 0
     children: tuple[str, ...] = ()
 
 
@@ -86,10 +89,11 @@ class TypeCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The result of the audit."""
+    """The result of the audit; `switches` to other services, in all workflows."""
 
     by_type: Mapping[str, TypeCounts]
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[Finding, ...]
+    switches: int
 
     def count(self, kind: Kind) -> int:
         """Return how many of one kind were found."""
@@ -158,7 +162,11 @@ def audit(
         count = len(effects_of[stranger])
         text = f"{count} effects of workflow {stranger or '(none)'}, which nobody asked for"
         findings.append(Finding(kind="duplicated", text=text, count=count))
-    return Account(by_type=_by_type(acknowledged, logs), findings=tuple(findings))
+    return Account(
+        by_type=_by_type(acknowledged, logs),
+        findings=tuple(findings),
+        switches=sum(found.switches for found in logs.values()),
+    )
 
 
 def _name(case: Case) -> str:
@@ -192,11 +200,12 @@ def _missing_effects(
     done = Counter(
         operation for operation, _ in {(e.operation, e.subject) for e in _all(family, effects_of)}
     )
-    return [
-        f"{expected - done[operation]} of {expected} {operation} not in the ledger"
+    missing = [
+        f"{operation} ({expected - done[operation]} of {expected})"
         for operation, expected in case.effects.items()
         if done[operation] < expected
     ]
+    return [f"not in the ledgers: {' '.join(missing)}"] if missing else []
 
 
 def _doubled(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from orchx.cli.demo_sandbox import SandboxControl
 
 POLL_S: Final = 0.1
 RETRY_AFTER_S: Final = 1
+HANG_S: Final = 4
+"""Longer than anyone waits; then the service does what was asked of it after all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ DISTURBANCES: Final = (
     Disturbance(
         service="it",
         operation="diagnoseIncident",
-        settings={"hang_rate": 1, "hang_s": 6},
+        settings={"hang_rate": 1, "hang_s": HANG_S},
         words="it.diagnose-incident hangs: no answer comes",
         quota=3,
     ),
@@ -112,7 +115,7 @@ FAULT_WORDS: Final[Mapping[str, str]] = {
 def in_words(injected: Mapping[str, int]) -> str:
     """Return how often what went wrong."""
     return ", ".join(
-        f"{count} × {FAULT_WORDS.get(kind, kind)}" for kind, count in sorted(injected.items())
+        f"{FAULT_WORDS.get(kind, kind)} ({count})" for kind, count in sorted(injected.items())
     )
 
 
@@ -123,6 +126,7 @@ class Chaos:
         self._control = control
         self._seed = seed
         self._ended: set[int] = set()
+        self._hanging_until_s = 0.0
 
     def begin(self) -> None:
         """Put all disturbances in force."""
@@ -135,6 +139,10 @@ class Chaos:
         while not stop.wait(POLL_S):
             self.observe(board)
 
+    def aftermath_s(self) -> float:
+        """Return in how many seconds the last hanging call will have had its effect."""
+        return max(0.0, self._hanging_until_s - time.monotonic())
+
     def observe(self, board: Board) -> None:
         """Read what was injected so far; end what has had its quota."""
         plans = {(plan["service"], plan["operation"]): plan for plan in self._control.faults()}
@@ -145,6 +153,8 @@ class Chaos:
             injected: Counter[str] = Counter(plan["injected"])
             if injected and board.injected_by(number).total() == 0:
                 board.tell(one.words, "bold yellow")
+            if injected["hang"] > board.injected_by(number)["hang"]:
+                self._hanging_until_s = time.monotonic() + HANG_S
             board.note_injected(number, injected)
             if one.quota is not None and injected.total() >= one.quota:
                 self._control.calm(one.service, one.operation)

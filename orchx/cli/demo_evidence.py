@@ -84,11 +84,20 @@ def _read(readers: ThreadPoolExecutor, client: Client, keys: Mapping[str, str]) 
     return [log for log in readers.map(read, keys.items()) if log is not None]
 
 
+def avoided(event: Event) -> list[str]:
+    """Return the services that a decision turned away from, as they had failed its task."""
+    data: Mapping[str, Any] = event.data if isinstance(event.data, dict) else {}
+    if kind_of(event) != "decision.made":
+        return []
+    failures = (data.get("features") or {}).get("failures") or {}
+    return [service for service in failures if service != data.get("chosen")]
+
+
 def logged(workflow_id: str, key: str, history: Iterable[Event]) -> Logged:
     """Return what a history says of its workflow."""
     endings: list[str] = []
     children: list[str] = []
-    retries, ended_ms, error = 0, 0, ""
+    retries, switches, ended_ms, error = 0, 0, 0, ""
     for event in history:
         data: Mapping[str, Any] = event.data if isinstance(event.data, dict) else {}
         scope, _, what = kind_of(event).partition(".")
@@ -98,6 +107,8 @@ def logged(workflow_id: str, key: str, history: Iterable[Event]) -> Logged:
             ended_ms = round(event.time.timestamp() * 1_000) if event.time is not None else 0
         elif scope == "task" and what == "retried":
             retries += 1
+        elif avoided(event):
+            switches += 1
         elif scope == "task" and what == "started" and data.get("child"):
             children.append(data["child"]["workflow_id"])
     return Logged(
@@ -107,5 +118,6 @@ def logged(workflow_id: str, key: str, history: Iterable[Event]) -> Logged:
         error=error,
         ended_ms=ended_ms,
         retries=retries,
+        switches=switches,
         children=tuple(children),
     )

@@ -33,8 +33,9 @@ def print_report(screen: Console, account: Account, survived: Survived) -> None:
     screen.print()
     screen.print(_table(account))
     screen.print(
-        f"[bold]Survived[/]: {in_words(survived.injected)};"
-        f" {survived.resubmitted} requests sent twice, {survived.late} answers given too late."
+        f"[bold]Survived[/]: {in_words(survived.injected)}; {survived.resubmitted} requests sent"
+        f" twice, {survived.late} answers given too late. The agent turned to another service"
+        f" {account.switches} times."
     )
     screen.print(
         "[bold]Checked[/]: each request against the log, the services' ledgers and the webhooks"
@@ -78,6 +79,7 @@ def report_document(account: Account, survived: Survived) -> dict[str, Any]:
         },
         "injected": dict(survived.injected),
         "resubmitted": survived.resubmitted,
+        "switches": account.switches,
         "lateAnswers": survived.late,
         "findings": [
             {"kind": one.kind, "text": one.text, "count": one.count} for one in account.findings

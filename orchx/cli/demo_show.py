@@ -31,6 +31,7 @@ LOOK_EVERY_S: Final = 0.4
 DEADLINE_S: Final = 60.0
 DEADLINE_S_PER_REQUEST: Final = 0.2
 MISSING_SHOWN: Final = 5
+SETTLE_S: Final = 0.5
 
 
 class Show:
@@ -77,6 +78,8 @@ class Show:
             self._chaos.begin()
             late = self._act()
             self._chaos.observe(self._board)
+            # What is doubled may be so only now: by a call that was given up, or sent late.
+            time.sleep(max(SETTLE_S, self._chaos.aftermath_s()))
             requests = self._board.acknowledged()
             ids = [workflow_id for one in requests for workflow_id in one.workflow_ids]
             account = audit(

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from orchx.cli.demo_accounting import Acknowledged
 from orchx.cli.demo_board import Board
-from orchx.cli.demo_cases import Case, Decision
+from orchx.cli.demo_cases import Case
 from orchx.cli.demo_sandbox import SandboxControl
+from orchx.cli.demo_variants import Decision
 from orchx.client import Client
 from orchx.errors import CallerError
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from orchx.cli.demo_board import Board
 from orchx.cli.demo_cases import Case
+from orchx.cli.demo_evidence import avoided
 from orchx.cli.progress import kind_of
 from orchx.client import Client, Event, Workflow
 
@@ -104,14 +105,9 @@ def told(events: Iterable[Event], case: Case) -> Iterator[tuple[str, str]]:
     for event in events:
         data: Mapping[str, Any] = event.data if isinstance(event.data, dict) else {}
         kind = kind_of(event)
-        if kind == "decision.made":
-            failures = (data.get("features") or {}).get("failures") or {}
-            avoided = [service for service in failures if service != data.get("chosen")]
-            if avoided:
-                yield (
-                    f"{data['question']}: {avoided[0]} is down, switched to {data['chosen']}",
-                    "bold green",
-                )
+        if services := avoided(event):
+            words = f"{services[0]} is down, switched to {data['chosen']}"
+            yield f"{data['question']}: {words}", "bold green"
         elif kind == "task.retried":
             error = data.get("error") or {}
             task = _short(event.taskreference)
@@ -137,7 +133,9 @@ def _reason(error: Mapping[str, Any]) -> str:
     status, title = error.get("status"), error.get("title") or ""
     if title == "Injected fault":
         return f"answered {status}"
-    return {408: "no answer in time", 502: title or "no answer"}.get(status or 0, f"{status} {title}")
+    return {408: "no answer in time", 502: title or "no answer"}.get(
+        status or 0, f"{status} {title}"
+    )
 
 
 def _verdict(value: Any) -> str:

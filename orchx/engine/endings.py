@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 import structlog
 
@@ -17,6 +17,7 @@ logger = structlog.get_logger(__name__)
 POLL_S = 10.0
 RETRY_PAUSE_S = 0.25
 MAX_UNSENT = 100_000
+FRESH_MS = 100
 
 
 class DispatcherMail:
@@ -35,6 +36,8 @@ class DispatcherMail:
         self._waiters: dict[str, list[asyncio.Future[Ending]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._planned = False
+        self._asked: asyncio.Task[None] | None = None
+        self._load_at_ms = 0
         self.load = Load(waiting=0, by_tenant={}, running=0)
         self.reachable = True
 
@@ -65,9 +68,17 @@ class DispatcherMail:
         """Return whether the Dispatcher says that this workflow is not live."""
         return workflow_id in await self._link.watch(self._watcher, [workflow_id])
 
+    async def refresh(self) -> None:
+        """Ask for the load, if what is known of it is old; all who ask share one question."""
+        if self._clock.now_ms() - self._load_at_ms <= FRESH_MS:
+            return
+        if self._asked is None or self._asked.done():
+            self._asked = self._spawn(self._send([], []))
+        await asyncio.shield(self._asked)
+
     def start(self) -> None:
         """Begin to listen for endings."""
-        self._spawn_listen()
+        self._spawn(self._listen())
 
     def close(self) -> None:
         """Stop sending and listening."""
@@ -83,13 +94,12 @@ class DispatcherMail:
         self._planned = False
         commands, self._commands = self._commands, []
         watched, self._watched = self._watched, []
-        task = asyncio.get_running_loop().create_task(self._send(commands, watched))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._send(commands, watched))
 
     async def _send(self, commands: list[m.AnyCommand], watched: list[str]) -> None:
         try:
             self.load = await self._link.offer(commands, watcher=self._watcher, watched=watched)
+            self._load_at_ms = self._clock.now_ms()
             self.reachable = True
         except TryLater as error:
             if self.reachable:
@@ -102,10 +112,11 @@ class DispatcherMail:
             self._watched.extend(w for w in watched if w in self._waiters)
             self._plan()
 
-    def _spawn_listen(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._listen())
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _listen(self) -> None:
         while True:

@@ -66,7 +66,11 @@ class EngineGateway:
 
     async def submit(self, commands: Sequence[m.AnyCommand]) -> Sequence[Accepted]:
         """Admit, make durable, hand over."""
-        self._admit(commands)
+        try:
+            self._admit(commands)
+        except TryLater:
+            await self._mail.refresh()  # the backlog may have gone while nobody asked
+            self._admit(commands)
         accepted = await self._queue.put(commands)
         fresh = [c for c, a in zip(commands, accepted, strict=True) if not a.duplicate]
         for command in fresh:
@@ -89,11 +93,7 @@ class EngineGateway:
                     deadlines_ms.append(command.request.deadline_ms)
         if by_tenant:
             self._admission.update(self._mail.load)
-            try:
-                self._admission.check(by_tenant, deadlines_ms, self._clock.now_ms())
-            except TryLater:
-                self._mail.offer([])  # asks for the load anew: nothing else would, while full
-                raise
+            self._admission.check(by_tenant, deadlines_ms, self._clock.now_ms())
 
     async def wait(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
         """Wait for the end: told by the Dispatcher, and looked up now and then in case not."""

@@ -438,7 +438,7 @@ class Owner:
 def _matters(live: Live, turn: Turn) -> bool:
     """Return whether others act on what this turn has recorded."""
     return (
-        any(isinstance(effect, m.StartChild | m.Publish | m.Finish) for effect in turn.effects)
+        any(not isinstance(effect, m.Execute | m.Abandon) for effect in turn.effects)
         or any(isinstance(message, m.Command) for message in live.taken)
         or turn.state.passivated
     )

@@ -7,6 +7,7 @@ what owners, queue and projection say, and repairs what differs.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -119,8 +120,8 @@ class Supervision:
             await self._queue.prune(older_than_ms=now_ms - PRUNE_AFTER_MS)
 
     async def _reconcile_all(self) -> None:
-        for station in self._roster.stations:
-            await self._reconcile(station)
+        """Ask all owners at once: those that are silent must not cost the others their lease."""
+        await asyncio.gather(*(self._reconcile(station) for station in self._roster.stations))
 
     async def _reconcile(self, station: Station) -> None:
         """Compare with one owner; one that stays silent beyond its lease loses everything."""

@@ -7,6 +7,7 @@ that table defines what events mean, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from orchx.domain import events as e
 from orchx.domain import faults
@@ -17,6 +18,7 @@ from orchx.domain.keys import child_workflow_id, idempotency_key
 from orchx.domain.state import Frame, WorkflowState
 from orchx.engine.summary import LiveSummary
 from orchx.ports.state_store import WorkflowSummary
+from orchx.ports.supervision import OwnerReport
 from orchx.testing.simulated_services import SECRET_MARKER, answer_of
 
 INVARIANTS: Mapping[int, str] = {
@@ -40,13 +42,14 @@ SHOWN_RECORDS = 12
 _STATE_FIELDS = tuple(WorkflowState.__slots__)
 
 
-class InvariantViolated(Exception):  # noqa: N818  it is the outcome of a run, not an error
+class InvariantViolated(Exception):
     """One of the invariants does not hold."""
 
     def __init__(self, number: int, workflow_id: str, detail: str, records: str = "") -> None:
         where = f" [{workflow_id}]" if workflow_id else ""
         super().__init__(f"invariant {number} ({INVARIANTS[number]}){where}: {detail}{records}")
         self.number = number
+        self.workflow_id = workflow_id
 
 
 class Track:
@@ -77,8 +80,6 @@ class Track:
         return True
 
 
-
-
 class InvariantChecker:
     """Watches log, pools and services; `fail` is called with the first violation and later ones.
 
@@ -86,6 +87,7 @@ class InvariantChecker:
         now_ms: the true time.
         plan_of: the definition behind a digest.
         effect_count: how often a service did what a key stands for.
+        command_of: the queued command with an id.
         fail: takes a violation.
     """
 
@@ -95,6 +97,7 @@ class InvariantChecker:
         now_ms: Callable[[], int],
         plan_of: Callable[[str], Definition | None],
         effect_count: Callable[[str], int],
+        command_of: Callable[[str], m.AnyCommand | None],
         fail: Callable[[InvariantViolated], None],
     ) -> None:
         self.tracks: dict[str, Track] = {}
@@ -104,6 +107,9 @@ class InvariantChecker:
         self._plan_of = plan_of
         self._effect_count = effect_count
         self._fail = fail
+        self._command_of = command_of
+        self._children: set[str] = set()
+        self._emitted: set[tuple[Any, Any]] = set()
         self._site_of: dict[str, tuple[str, str, str]] = {}
         self._key_of: dict[tuple[str, str, str], str] = {}
 
@@ -151,6 +157,32 @@ class InvariantChecker:
             if known_key != request.key or known_site != site:
                 self._violated(5, track, f"{site} has two keys, or shares one: {request.key}")
 
+    def reported(self, report: OwnerReport) -> None:
+        """Check that an owner's news is true by the log when it leaves, whoever sends it."""
+        for ending in report.ended:
+            track = self.tracks.get(ending.workflow_id)
+            if track is None or track.state.status != ending.status:
+                self._violated(4, track, f"{report.incarnation} reports an end not accepted")
+        for command_id in report.applied:
+            command = self._command_of(command_id)
+            if command is None:
+                self._violated(1, None, f"{command_id} is applied, and the queue has it not")
+                continue
+            track = self.tracks.get(command.workflow_id)
+            known = track is not None and command_id in track.state.commands
+            if track is None or not (known or track.state.terminal):
+                self._violated(4, track, f"{report.incarnation} says that {command_id} is applied")
+        for caused in report.commands:
+            if isinstance(caused, m.StartWorkflow) and caused.id not in self._children:
+                self._violated(4, None, f"{report.incarnation} starts {caused.id}, not accepted")
+            elif isinstance(caused, m.FinishChild):
+                child = self.tracks.get(child_workflow_id(caused.workflow_id, caused.frame))
+                if child is None or not child.state.terminal:
+                    self._violated(4, child, f"{report.incarnation} reports an end not accepted")
+        for event in report.published:
+            if (event.get("source"), event.get("id")) not in self._emitted:
+                self._violated(4, None, f"{report.incarnation} publishes what is not accepted")
+
     # -- each accepted record ------------------------------------------------------------
 
     def _check_accepted(self, track: Track, record: e.Record) -> None:
@@ -160,7 +192,11 @@ class InvariantChecker:
         if state.terminal and not isinstance(event, e.WorkflowActivated):
             self._violated(5, track, f"{e.type_of(event)} after the end")
             return
-        if isinstance(event, e.WorkflowStarted):
+        if isinstance(event, e.TaskStarted) and event.child is not None:
+            self._children.add(event.child.workflow_id)
+        elif isinstance(event, e.EventEmitted):
+            self._emitted.add((event.event.get("source"), event.event.get("id")))
+        elif isinstance(event, e.WorkflowStarted):
             if state.status != "new":
                 self._violated(1, track, "started twice")
         elif isinstance(event, e.WorkflowFaulted) and event.error.title == "Internal error":

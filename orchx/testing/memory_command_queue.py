@@ -48,6 +48,10 @@ class MemoryCommandQueue:
         """Return every command that is remembered, acknowledged or not: for checks."""
         return list(self._known.values())
 
+    def command(self, command_id: str) -> AnyCommand | None:
+        """Return a remembered command at once: for checks."""
+        return self._known.get(command_id)
+
     async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
         """Return commands not yet acknowledged, oldest first."""
         later = (entry for entry in self._waiting.values() if entry[0] > after_position)

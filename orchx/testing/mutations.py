@@ -81,7 +81,7 @@ def _run_effects_before_the_append() -> Any:
 def _drop_the_command_dedup() -> Any:
     take = decide_module._take
 
-    def forgetful(turn: Turn, message: m.Message) -> None:
+    def forgetful(turn: Turn, message: Any) -> None:
         turn.state.commands = frozenset()
         take(turn, message)
 
@@ -101,9 +101,10 @@ def _new_key_for_every_retry() -> Any:
     def fresh(self: Turn, frame: Frame) -> None:
         execute(self, frame)
         effect = self.effects[-1]
-        assert isinstance(effect, m.Execute)
-        request = msgspec.structs.replace(effect.request, key=f"{effect.request.key}{frame.id}")
-        self.effects[-1] = m.Execute(request=request)
+        if isinstance(effect, m.Execute):
+            key = f"{effect.request.key}{frame.id}"
+            request = msgspec.structs.replace(effect.request, key=key)
+            self.effects[-1] = m.Execute(request=request)
 
     return patch.object(Turn, "execute", fresh)
 

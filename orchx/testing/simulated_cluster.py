@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from orchx.domain import messages as m
-from orchx.domain.decisions import Choice, Question
 from orchx.domain.document import Definition
 from orchx.domain.document_parser import canonical_json, parse_definition
 from orchx.domain.events import Record
@@ -48,6 +47,7 @@ from orchx.testing.simulated_network import (
     OwnerMailboxes,
     PoolAddress,
 )
+from orchx.testing.simulated_policy import SimulatedPolicy
 from orchx.testing.simulated_process import CURRENT, Process
 from orchx.testing.simulated_services import Services
 
@@ -60,6 +60,7 @@ POOLS: Final = {"io": "pool-io", "other": "pool-other"}
 RETRY_S: Final = 0.5
 BARRIER_LIMIT_S: Final = 15.0
 MAX_RESTART_DELAY_S: Final = 5.0
+MAX_GHOST_S: Final = 8.0
 MAX_PLANS: Final = 2_000
 
 _plans: dict[str, Definition] = {}
@@ -132,24 +133,6 @@ class SharedPlans(Plans):
         return plan
 
 
-class SimulatedPolicy:
-    """Chooses what failed least, by chance among equals."""
-
-    version = "simulated"
-
-    def choose(self, question: Question, draw: float) -> Choice:
-        """Choose one alternative."""
-        least = min(question.failures.get(a, 0) for a in question.alternatives)
-        best = [a for a in question.alternatives if question.failures.get(a, 0) == least]
-        chosen = best[int(draw * len(best))]
-        return Choice(
-            chosen=chosen,
-            alternatives=question.alternatives,
-            propensities=[(a in best) / len(best) for a in question.alternatives],
-            policy=self.version,
-        )
-
-
 @dataclass(slots=True)
 class DispatcherService:
     """What answers for the Dispatcher's process."""
@@ -212,6 +195,7 @@ class Cluster:
         self._note = note
         self._lives: dict[str, int] = {}
         self._sandboxed: frozenset[str] = frozenset()
+        self._ghosts: list[Process] = []
         self._by_name: dict[str, Definition] = {}
         self._directory = Directory(FUNCTIONS, _SERVICES)
         self._settings = Settings.model_construct(sweep=shape.sweep)
@@ -266,8 +250,26 @@ class Cluster:
     def start(self, name: str) -> None:
         """Start a process, in a new life."""
         known = self.network.processes.get(name)
-        if known is not None and known.alive:
-            return
+        if known is None or not known.alive:
+            self._launch(name)
+
+    def double(self, process: Process) -> None:
+        """Start a second copy of a living process, as happens when a node seems to be dead.
+
+        The first one is not reached by its name any more, and goes on until it dies.
+        """
+        self._note(f"double {process.incarnation}")
+        self._ghosts.append(process)
+        self._loop.call_later(MAX_GHOST_S * self._chance.random(), process.die)
+        self._launch(process.name)
+
+    def bury(self) -> None:
+        """End all processes that live on beside their successors."""
+        for ghost in self._ghosts:
+            ghost.die()
+        self._ghosts.clear()
+
+    def _launch(self, name: str) -> None:
         life = self._lives[name] = self._lives.get(name, 0) + 1
         fuse = None
         if self.accidents.left > 0 and self._chance.random() < self.accidents.fuse:
@@ -281,6 +283,9 @@ class Cluster:
     def crash(self, process: Process) -> None:
         """Kill a process now; it starts again after a while."""
         if not process.alive:
+            return
+        if process in self._ghosts:
+            process.die()
             return
         self.accidents.left -= 1
         self._note(f"crash {process.incarnation}")
@@ -325,7 +330,7 @@ class Cluster:
             draw=self._chance.random,
         )
         plans = SharedPlans(self.log, self.catalog, self._sandboxed)
-        supervisor = DispatcherAddress(self.network, process)
+        supervisor = DispatcherAddress(self.network, process, self._checker.reported)
         owner = Owner(
             name=name,
             incarnation=process.incarnation,

@@ -84,7 +84,7 @@ class Network:
             raise
         if not answer.done() or answer.cancelled():
             raise Unavailable(f"{target} did not answer")
-        result = answer.result()
+        result: T = answer.result()
         await self._leg(target, source.name, leaves=process.alive)
         return result
 
@@ -146,15 +146,28 @@ class OwnerAddress:
 
 
 class DispatcherAddress:
-    """An owner's and ingestion's way to the Dispatcher (`SupervisorLink`, `DispatcherLink`)."""
+    """An owner's and ingestion's way to the Dispatcher (`SupervisorLink`, `DispatcherLink`).
 
-    def __init__(self, network: Network, source: Process, name: str = "dispatcher") -> None:
+    Args:
+        reported: told of every report that an owner sends, before it leaves.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        source: Process,
+        reported: Callable[[OwnerReport], None] | None = None,
+        name: str = "dispatcher",
+    ) -> None:
         self._network = network
         self._source = source
+        self._reported = reported
         self._name = name
 
     def report(self, report: OwnerReport) -> None:
         """Send a report."""
+        if self._reported is not None and self._source.alive:
+            self._reported(report)
         self._network.send(self._source, self._name, lambda it: it.dispatcher.report(report))
 
     async def offer(

@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+import warnings
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -23,22 +24,13 @@ from orchx.domain.keys import event_command_id, workflow_id_for
 from orchx.engine.gateway import EngineGateway
 from orchx.errors import Bug, InvalidRequest, NotFound, OrchxError
 from orchx.ports.state_store import TERMINAL, WorkflowSummary
-from orchx.settings import AdmissionSettings, OwnerSettings, PoolSettings, SweepSettings
+from orchx.testing.chaos import Chaos, random_shape
 from orchx.testing.invariants import InvariantChecker, InvariantViolated, Track
 from orchx.testing.random_workflows import EVENT_TYPES, NAMESPACE, VERSION, RandomWorkflows
-from orchx.testing.simulated_cluster import (
-    DISPATCHER,
-    GATEWAY,
-    POOLS,
-    STATE,
-    Cluster,
-    Disk,
-    Shape,
-)
+from orchx.testing.simulated_cluster import DISPATCHER, GATEWAY, STATE, Cluster
 from orchx.testing.simulated_loop import START_MS, SimulatedLoop
-from orchx.testing.simulated_network import Weather
 from orchx.testing.simulated_process import CURRENT, Process
-from orchx.testing.simulated_services import Mood, Services
+from orchx.testing.simulated_services import Services
 
 T = TypeVar("T")
 
@@ -96,20 +88,22 @@ class Simulation:
             now_ms=self._now_ms,
             plan_of=lambda digest: self._cluster.plan_of(digest),
             effect_count=lambda key: self._services.effects[key],
+            command_of=lambda command_id: self._cluster.queue.command(command_id),
             fail=self._fail,
         )
         self._cluster = Cluster(
             loop=self._loop,
             chance=self._chance,
-            shape=_shape(self._plan),
+            shape=random_shape(self._plan),
             checker=self._checker,
             services=self._services,
             note=self._note,
         )
         self._client = Process("client", 1, self._loop, skew_ms=0, fuse=None)
         self._cluster.network.processes["client"] = self._client
-        # One seed in eight knows no faults, one in eight all of them at their worst.
-        self._harm = self._plan.choice((0.0, 0.1, 0.3, 0.3, 0.6, 0.6, 1.0, 1.5))
+        self._chaos = Chaos(
+            self._cluster, self._services, plan=self._plan, chance=self._chance, note=self._note
+        )
 
     def run(self) -> Result:
         """Run to the end, or to the first violation."""
@@ -134,82 +128,22 @@ class Simulation:
         workflows = RandomWorkflows(plan)
         count = plan.choice((1, 1, 2, 2, 3))
         await cluster.publish(workflows.documents(count), plan.choice((0.0, 0.0, 0.4)))
-        requests = plan.choice((1, 1, 2, 2, 3, 3, 4, 6))
+        requests = plan.choice((1, 1, 2, 3, 4, 6, 8, 12))
         if plan.random() < 0.02:
             requests = 25
-        chaos_s = plan.choice((0.5, 2.0, 6.0, 12.0))
-        self._begin_chaos()
+        chaos_s = plan.choice((0.5, 3.0, 6.0, 12.0, 20.0))
+        self._chaos.begin()
         cluster.start_all()
         submissions = [
             asyncio.create_task(self._submit(number, workflows, count, chaos_s))
             for number in range(requests)
         ]
-        await self._chaos(chaos_s)
-        self._end_chaos()
+        await self._chaos.rage(chaos_s, self._check_owners)
+        self._chaos.end()
         calm_since_s = self._loop.time()
         await asyncio.gather(*submissions)
         await self._come_to_rest(calm_since_s)
         await self._check_at_rest()
-
-    # -- faults ----------------------------------------------------------------------------
-
-    def _begin_chaos(self) -> None:
-        harm, cluster, draw = self._harm, self._cluster, self._plan.random
-        cluster.network.weather = Weather(
-            drop=0.15 * harm * draw(),
-            duplicate=0.2 * harm * draw(),
-            late=0.2 * harm * draw(),
-            delay_s=self._plan.choice((0.001, 0.02, 0.3)),
-        )
-        cluster.disk = Disk(fail=0.05 * harm * draw(), slow=0.3 * harm * draw())
-        cluster.accidents.fuse = 0.5 * harm
-        cluster.accidents.fuse_length = self._plan.choice((10, 60, 300))
-        cluster.accidents.left = int(10 * harm)
-        self._services.mood = Mood(
-            fail=0.3 * draw() * min(1.0, harm + 0.2),
-            throttle=0.2 * draw() * min(1.0, harm + 0.2),
-            hang=0.1 * harm * draw(),
-            lose_answer=0.15 * harm * draw(),
-            slow=0.2 * draw(),
-            latency_s=self._plan.choice((0.005, 0.1, 0.8)),
-        )
-
-    async def _chaos(self, chaos_s: float) -> None:
-        """Do harm now and then; look at the owners in between."""
-        until_s = self._loop.time() + chaos_s
-        while self._loop.time() < until_s:
-            await asyncio.sleep(self._chance.random() * 1.2)
-            self._check_owners()
-            if self._chance.random() < self._harm * 0.6:
-                self._do_harm()
-
-    def _do_harm(self) -> None:
-        cluster, chance = self._cluster, self._chance
-        fate = chance.random()
-        if fate < 0.4 and cluster.accidents.left > 0:
-            cluster.crash(chance.choice(cluster.alive() or [self._client]))
-        elif fate < 0.8:
-            owner = chance.choice(cluster.shape.owner_names)
-            other = chance.choice((DISPATCHER, DISPATCHER, DISPATCHER, *POOLS.values()))
-            pair = chance.choice(((owner, other), (GATEWAY, DISPATCHER), (DISPATCHER, STATE)))
-            pair = (owner, other) if chance.random() < 0.7 else pair
-            self._note(f"cut {pair}")
-            cluster.network.cut(*pair)
-        else:
-            self._note("heal")
-            cluster.network.heal()
-
-    def _end_chaos(self) -> None:
-        self._note("calm")
-        cluster = self._cluster
-        cluster.network.weather = Weather()
-        cluster.network.heal()
-        cluster.disk = Disk()
-        cluster.accidents.left = 0
-        for process in cluster.network.processes.values():
-            process.fuse = None
-        cluster.start_all()
-        self._services.mood = Mood()
 
     # -- the driver ------------------------------------------------------------------------
 
@@ -339,11 +273,14 @@ class Simulation:
     def _all_started(self) -> bool:
         """Whether the log has every workflow that was asked for, by callers or by others."""
         checker = self._checker
-        return all(
-            command.workflow_id in checker.tracks
-            for command in checker.acknowledged.values()
-            if command.workflow_id
-        ) and not self._cluster.unstarted()
+        return (
+            all(
+                command.workflow_id in checker.tracks
+                for command in checker.acknowledged.values()
+                if command.workflow_id
+            )
+            and not self._cluster.unstarted()
+        )
 
     async def _check_waiting(self) -> None:
         """Whoever still listens must say so in the projection."""
@@ -381,7 +318,9 @@ class Simulation:
         dispatcher = self._cluster.network.processes[DISPATCHER].service.dispatcher
         entry = dispatcher.roster.entries.get(track.workflow_id)
         holders = [o.incarnation for o in self._cluster.owners() if track.workflow_id in o.states()]
-        frames = [f"{f.id}:{f.kind}:{f.phase} {f.reference} due={f.due_at_ms}" for f in _frames(track)]
+        frames = [
+            f"{f.id}:{f.kind}:{f.phase} {f.reference} due={f.due_at_ms}" for f in _frames(track)
+        ]
         return f"stuck; the Dispatcher has {entry}; owners {holders}; frames {frames}"
 
     # -- the machinery ---------------------------------------------------------------------
@@ -411,6 +350,7 @@ class Simulation:
             self._fail(InvariantViolated(0, "", detail))
 
     def _end(self) -> None:
+        self._cluster.bury()
         for process in self._cluster.network.processes.values():
             process.die()
         for task in asyncio.all_tasks(self._loop):
@@ -448,35 +388,12 @@ def _adopt(task: asyncio.Task[Any], context: Any) -> None:
         process.adopt(task)
 
 
-def _shape(plan: random.Random) -> Shape:
-    return Shape(
-        shared=plan.choice((1, 1, 2)),
-        dedicated=plan.choice((0, 1, 1)),
-        owners=OwnerSettings(
-            shared_capacity=plan.choice((1, 3, 50)),
-            lease_ms=plan.choice((1_500, 4_000)),
-            passivate_after_ms=plan.choice((0, 200, 1_000)),
-        ),
-        pool=PoolSettings(
-            io_concurrency=plan.choice((1, 4, 64)),
-            queue_limit=plan.choice((2, 100)),
-            default_timeout_ms=plan.choice((1_500, 8_000)),
-            recent_results=plan.choice((0, 3, 1_000)),
-        ),
-        sweep=SweepSettings(interval_ms=1_000, projector_interval_ms=plan.choice((100, 500))),
-        admission=AdmissionSettings(backlog_limit=plan.choice((3, 1_000))),
-        running_limit=plan.choice((1, 4, 100)),
-        batch_limit=plan.choice((3, 2_000)),
-        live_limit=plan.choice((1, 4_096)),
-    )
-
-
 @contextmanager
 def _quiet(note: Callable[[str], None] | None) -> Iterator[None]:
     """Keep the engine's logs off the screen: into the trace, or nowhere."""
     known = structlog.get_config()
 
-    def collect(logger: Any, method: str, fields: dict[str, Any]) -> Any:
+    def collect(logger: Any, method: str, fields: MutableMapping[str, Any]) -> Any:
         if note is not None:
             process = CURRENT.get()
             name = process.incarnation if process is not None else "-"
@@ -486,7 +403,10 @@ def _quiet(note: Callable[[str], None] | None) -> Iterator[None]:
     structlog.configure(processors=[collect], cache_logger_on_first_use=False)
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            # a task that dies before its first step leaves the coroutine that it was given
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            yield
     finally:
         logging.disable(logging.NOTSET)
         structlog.configure(**known)

@@ -120,13 +120,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--verbose", type=int, metavar="SEED", help="tell the story of one seed")
     parser.add_argument("--mutate", choices=sorted(MUTATIONS), help="break the engine first")
+    parser.add_argument("--first", action="store_true", help="stop at the first violation")
     options = parser.parse_args(arguments)
     if options.verbose is not None:
         return 0 if tell(options.verbose, options.mutate) else 1
     first, _, last = options.seeds.partition(":")
     seeds = range(int(first), int(last or first) + 1)
     began_s = time.monotonic()
-    verdicts = run_seeds(seeds, processes=options.processes, mutation=options.mutate)
+    verdicts = run_seeds(
+        seeds,
+        processes=options.processes,
+        mutation=options.mutate,
+        stop_after=1 if options.first else 0,
+    )
     failed = sorted(verdict.seed for verdict in verdicts if verdict.violation)
     if failed:
         print("failed seeds:", *failed[:50])

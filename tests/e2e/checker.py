@@ -18,7 +18,7 @@ import httpx
 
 from orchx.adapters.sqlite_event_log import SqliteEventLog
 from orchx.adapters.sqlite_state_store import SqliteStateStore
-from orchx.domain.events import TERMINAL_EVENTS, Record
+from orchx.domain.events import TERMINAL_EVENTS, Record, WorkflowActivated, WorkflowPassivated
 from orchx.domain.evolve import fold
 from orchx.domain.lineage import AcceptedRecords
 from orchx.domain.state import WorkflowState
@@ -42,13 +42,13 @@ class Story:
     verdicts: Counter[str] = field(default_factory=Counter)
 
 
-def read_log(path: Path) -> dict[str, list[Record]]:
-    """Return every record of a log file, by workflow, in log order."""
+def read_log(path: Path, after_offset: int = 0) -> dict[str, list[Record]]:
+    """Return the records of a log file after an offset, by workflow, in log order."""
 
     async def read() -> dict[str, list[Record]]:
         log = SqliteEventLog(path)
         found: dict[str, list[Record]] = {}
-        offset = 0
+        offset = after_offset
         try:
             while page := await log.tail(offset, limit=PAGE_RECORDS):
                 offset = page[-1].offset
@@ -81,6 +81,35 @@ def story_of(workflow_id: str, records: Iterable[Record]) -> Story:
         epochs=reader.epoch,
         verdicts=verdicts,
     )
+
+
+def last_offset(path: Path) -> int:
+    """Return the offset of a log's last record."""
+
+    async def read() -> int:
+        log = SqliteEventLog(path)
+        try:
+            return await log.last_offset()
+        finally:
+            await log.close()
+
+    return asyncio.run(read())
+
+
+def is_any_taken_over(path: Path, after_offset: int) -> bool:
+    """Return whether an owner has taken a workflow from another that had not let go of it.
+
+    Looks at workflows that began after an offset.
+    """
+    for records in read_log(path, after_offset).values():
+        before: Record | None = None
+        for record in AcceptedRecords().of(records):
+            if isinstance(record.event, WorkflowActivated) and before is not None:
+                was_held = not isinstance(before.event, WorkflowPassivated)
+                if was_held and before.owner != record.owner:
+                    return True
+            before = record
+    return False
 
 
 def stored_summaries(path: Path, workflow_ids: Iterable[str]) -> Mapping[str, WorkflowSummary]:

@@ -56,6 +56,7 @@ def orchx_server(
             *("--definitions", str(HERE / "definitions")),
             *("--tasks", "tests.e2e.errand_functions"),
         ),
+        authentication=True,
         environment={"ORCHX_WEBHOOKS__ALLOWED_HOSTS": f'["{sandbox.url.split("//")[1]}"]'},
     )
     try:
@@ -65,6 +66,19 @@ def orchx_server(
     finally:
         server.kill()
         _show(server)
+
+
+@pytest.fixture
+def api_url(orchx_server: ServerProcess) -> str:
+    """Where the server takes requests."""
+    return orchx_server.url
+
+
+@pytest.fixture
+def api_key(orchx_server: ServerProcess) -> str:
+    """A key that may do everything."""
+    assert orchx_server.admin_key is not None
+    return orchx_server.admin_key
 
 
 def _show(server: ServerProcess) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 from tests.e2e.conditions import eventually
@@ -62,22 +61,6 @@ def kill_session(session: int) -> None:
         return not members
 
     eventually(nobody_left, f"the end of session {session}", timeout_s=END_TIMEOUT_S)
-
-
-def memory_bytes(pid: int) -> int:
-    """Return the memory that a process has to itself (USS)."""
-    kilobytes = 0
-    for line in (Path("/proc") / str(pid) / "smaps_rollup").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        if name in ("Private_Clean", "Private_Dirty", "Private_Hugetlb"):
-            kilobytes += int(rest.split()[0])
-    return kilobytes * 1024
-
-
-def uptime_s(pid: int) -> float:
-    """Return for how long a process has lived."""
-    ticks = int(_stat(Path("/proc") / str(pid))[19])
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _stat(entry: Path) -> list[str]:

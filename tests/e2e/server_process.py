@@ -25,7 +25,7 @@ from tests.e2e.conditions import eventually
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 40.0
-PATIENT = RetryPolicy(limit=200, first_delay_s=0.05, max_delay_s=0.5)
+PATIENT = RetryPolicy(limit=200, first_delay_s=0.05, max_delay_s=1.0)
 
 _PROCESS = re.compile(r'process="([a-z0-9-]+)-(\d+)"')
 
@@ -123,6 +123,19 @@ class ServerProcess:
             if self._process.stdout is not None:
                 self._process.stdout.close()
             self._process = None
+
+    def restart_after_main_death(self) -> None:
+        """Kill the process that was started, and nothing else; then start another at once."""
+        assert self._process is not None
+        orphans = self._process
+        process_tree.kill(orphans.pid)
+        try:
+            self.start()
+        finally:
+            process_tree.kill_session(orphans.pid)
+            orphans.wait(STOP_TIMEOUT_S)
+            if orphans.stdout is not None:
+                orphans.stdout.close()
 
     def client(self, *, retries: RetryPolicy = PATIENT) -> Client:
         """Return a client that is patient while the server is away."""

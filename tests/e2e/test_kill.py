@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -165,6 +167,40 @@ def test_the_death_of_everything_loses_and_doubles_nothing(
     disaster.killed_s = time.monotonic()
     orchx_server.kill()
     orchx_server.start()
+    disaster.has_healed(submissions, back_s=time.monotonic() - disaster.killed_s)
+
+
+def test_an_owner_that_was_frozen_beyond_its_lease_is_fenced(
+    orchx_server: ServerProcess, ledger: SandboxLedger
+) -> None:
+    """It comes back and finds that others have taken over: two live owners at once."""
+    disaster = Disaster(orchx_server, ledger, "frozen")
+    log = orchx_server.data / "events.db"
+    before = checker.last_offset(log)
+    frozen = orchx_server.actor_pid("owner-shared-0")
+    submissions = disaster.run_until_in_flight()
+    disaster.killed_s = time.monotonic()
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        eventually(
+            lambda: checker.is_any_taken_over(log, before),
+            "an owner that takes over",
+            timeout_s=END_TIMEOUT_S,
+            poll_s=0.5,
+        )
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    disaster.has_healed(submissions, back_s=time.monotonic() - disaster.killed_s)
+
+
+def test_a_server_whose_main_process_died_is_started_again(
+    orchx_server: ServerProcess, ledger: SandboxLedger
+) -> None:
+    """Ray's processes end by themselves then, each at its own time: the port must be free."""
+    disaster = Disaster(orchx_server, ledger, "main")
+    submissions = disaster.run_until_in_flight()
+    disaster.killed_s = time.monotonic()
+    orchx_server.restart_after_main_death()
     disaster.has_healed(submissions, back_s=time.monotonic() - disaster.killed_s)
 
 

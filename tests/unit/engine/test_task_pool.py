@@ -82,7 +82,7 @@ async def test_a_call_past_its_timeout_is_cut() -> None:
     await bench.clock.pass_ms(20)
     assert (bench.sink.fault_of("w").type, bench.sink.fault_of("w").status) == (TIMEOUT, 408)
     assert bench.runner.cancelled == ["w/1"]
-    assert bench.pool.unknown(["w/1"]) == []
+    assert bench.pool.unknown(["w/1"]) == ["w/1"]  # its outcome may be lost: ask again
 
 
 async def test_the_least_of_the_limits_wins() -> None:

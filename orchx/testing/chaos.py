@@ -1,0 +1,148 @@
+"""What goes wrong in a simulation: how much of it, when, and that it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from orchx.settings import AdmissionSettings, OwnerSettings, PoolSettings, SweepSettings
+from orchx.testing.simulated_cluster import (
+    DISPATCHER,
+    GATEWAY,
+    POOLS,
+    STATE,
+    Cluster,
+    Disk,
+    Shape,
+)
+from orchx.testing.simulated_network import Weather
+from orchx.testing.simulated_services import Mood, Services
+
+MAX_CRASHES = 16
+"""Processes killed in one simulation, times the harm."""
+
+
+class Chaos:
+    """Kills processes, cuts links, and makes disks, network and services misbehave.
+
+    Args:
+        plan: decides what this seed is like.
+        chance: decides what happens when.
+        note: takes a line for the trace.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        services: Services,
+        *,
+        plan: random.Random,
+        chance: random.Random,
+        note: Callable[[str], None],
+    ) -> None:
+        self._cluster = cluster
+        self._services = services
+        self._plan = plan
+        self._chance = chance
+        self._note = note
+        # One seed in eight knows no faults, one in eight all of them at their worst.
+        self._harm = plan.choice((0.0, 0.1, 0.3, 0.3, 0.6, 0.6, 1.0, 1.5))
+        self._doubles = plan.choice((0.0, 0.3, 0.8))  # of the crashes
+        self._crashes = plan.choice((0.4, 0.4, 0.05, 0.8))  # of the harm that `rage` does
+
+    def begin(self) -> None:
+        """Let misfortune have its way from now on; before the first process starts."""
+        harm, cluster, draw = self._harm, self._cluster, self._plan.random
+        cluster.network.weather = Weather(
+            drop=0.15 * harm * draw(),
+            duplicate=0.2 * harm * draw(),
+            late=0.2 * harm * draw(),
+            delay_s=self._plan.choice((0.001, 0.02, 0.3)),
+        )
+        cluster.disk = Disk(
+            fail=0.05 * harm * draw(),
+            slow=0.3 * harm * draw(),
+            slow_s=self._plan.choice((0.05, 0.2, 3.0)),
+        )
+        cluster.accidents.fuse = 0.5 * harm
+        cluster.accidents.fuse_length = self._plan.choice((10, 60, 300))
+        cluster.accidents.left = int(MAX_CRASHES * harm)
+        self._services.mood = Mood(
+            fail=0.3 * draw() * min(1.0, harm + 0.2),
+            throttle=0.2 * draw() * min(1.0, harm + 0.2),
+            hang=0.1 * harm * draw(),
+            lose_answer=0.15 * harm * draw(),
+            slow=0.2 * draw(),
+            latency_s=self._plan.choice((0.005, 0.1, 0.8, 2.5)),
+        )
+
+    async def rage(self, duration_s: float, look: Callable[[], None]) -> None:
+        """Do harm now and then for a while; `look` in between."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + duration_s
+        while loop.time() < until_s:
+            await asyncio.sleep(self._chance.random() * 1.2)
+            look()
+            if self._chance.random() < self._harm * 0.8:
+                self._do_harm()
+
+    def _do_harm(self) -> None:
+        cluster, chance = self._cluster, self._chance
+        if chance.random() < self._crashes and cluster.accidents.left > 0:
+            alive = cluster.alive()
+            if alive:
+                victim = chance.choice(alive)
+                if chance.random() < self._doubles and victim.name != GATEWAY:
+                    cluster.double(victim)
+                else:
+                    cluster.crash(victim)
+        elif chance.random() < 0.65:
+            owner = chance.choice(cluster.shape.owner_names)
+            other = chance.choice((DISPATCHER, DISPATCHER, DISPATCHER, *POOLS.values()))
+            pair = chance.choice(((GATEWAY, DISPATCHER), (DISPATCHER, STATE)))
+            if chance.random() < 0.8:
+                pair = (owner, other)
+            self._note(f"cut {pair}")
+            cluster.network.cut(*pair)
+        else:
+            self._note("heal")
+            cluster.network.heal()
+
+    def end(self) -> None:
+        """Let everything be well from now on."""
+        self._note("calm")
+        cluster = self._cluster
+        cluster.network.weather = Weather()
+        cluster.network.heal()
+        cluster.bury()
+        cluster.disk = Disk()
+        cluster.accidents.left = 0
+        for process in cluster.network.processes.values():
+            process.fuse = None
+        cluster.start_all()
+        self._services.mood = Mood()
+
+
+def random_shape(plan: random.Random) -> Shape:
+    """Draw a cluster: how many owners, and how narrow every limit is."""
+    return Shape(
+        shared=plan.choice((1, 1, 2)),
+        dedicated=plan.choice((0, 1, 1)),
+        owners=OwnerSettings(
+            shared_capacity=plan.choice((3, 8, 50)),
+            lease_ms=plan.choice((1_500, 4_000)),
+            passivate_after_ms=plan.choice((0, 200, 1_000)),
+        ),
+        pool=PoolSettings(
+            io_concurrency=plan.choice((1, 4, 64)),
+            queue_limit=plan.choice((2, 100)),
+            default_timeout_ms=plan.choice((1_500, 8_000)),
+            recent_results=plan.choice((0, 3, 1_000)),
+        ),
+        sweep=SweepSettings(interval_ms=1_000, projector_interval_ms=plan.choice((100, 500))),
+        admission=AdmissionSettings(backlog_limit=plan.choice((3, 1_000))),
+        running_limit=plan.choice((1, 4, 100)),
+        batch_limit=plan.choice((3, 2_000)),
+        live_limit=plan.choice((1, 4_096)),
+    )
