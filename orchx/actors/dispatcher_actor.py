@@ -63,6 +63,10 @@ class DispatcherActor(Shell):
         )
         return _encode(load)
 
+    async def offered(self, commands: bytes) -> None:
+        """Take durable commands from one who asks nothing."""
+        self._dispatcher.offer(_decode_commands(commands))
+
     async def report(self, report: bytes) -> None:
         """Take an owner's report."""
         self._dispatcher.report(_decode_report(report))

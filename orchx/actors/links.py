@@ -157,7 +157,7 @@ class RayCommandSink:
 
     def offer(self, commands: Sequence[AnyCommand]) -> None:
         """Push commands."""
-        self._handles.push(names.DISPATCHER, "offer", _encode(commands), "", _encode([]))
+        self._handles.push(names.DISPATCHER, "offered", _encode(commands))
 
 
 class RayMetricsLink:

@@ -6,7 +6,7 @@ Read it with any SQLite shell: `select offset, workflow_id, data from events`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -83,6 +83,12 @@ _STANDINGS: Final = """
         EXISTS (SELECT 1 FROM events WHERE workflow_id = claimed.value)))
     FROM json_each(?) AS claimed"""
 
+_EPOCHS: Final = """
+    SELECT json_group_array(json_array(wanted.value,
+        (SELECT max(epoch) FROM events
+            WHERE workflow_id = wanted.value AND type = 'workflow.activated')))
+    FROM json_each(?) AS wanted"""
+
 
 class _Line(msgspec.Struct, array_like=True):
     offset: int
@@ -97,6 +103,7 @@ class _Line(msgspec.Struct, array_like=True):
 
 
 _lines: Final = msgspec.json.Decoder(list[_Line])
+_epochs: Final = msgspec.json.Decoder(list[tuple[str, int | None]])
 _standings: Final = msgspec.json.Decoder(list[tuple[str, int | None, bool | int]])
 
 
@@ -172,6 +179,12 @@ class SqliteEventLog:
     ) -> Sequence[Record]:
         count = -1 if limit is None else max(limit, 0)
         return await self._records(_READ, (workflow_id, after_offset, up_to, count))
+
+    async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the highest epoch of each workflow that has one: one query for all."""
+        wanted = msgspec.json.encode(workflow_ids).decode()
+        text: str = await self._reader.read(lambda db: db.execute(_EPOCHS, (wanted,)).fetchone()[0])
+        return {workflow_id: epoch for workflow_id, epoch in _epochs.decode(text) if epoch}
 
     async def tail(self, after_offset: int, *, limit: int) -> Sequence[Record]:
         """Return up to `limit` records after an offset, in log order."""

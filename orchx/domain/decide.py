@@ -135,7 +135,7 @@ def _take(turn: Turn, message: m.News) -> None:
     """Record what a message means."""
     if isinstance(message, m.TaskOutcome):
         frame = turn.state.frames.get(message.frame)
-        if frame is not None and frame.kind == "call":
+        if frame is not None and frame.kind == "call" and message.key in ("", turn.key_of(frame)):
             finish_outcome(turn, frame, message)
     elif isinstance(message, m.TimerFired):
         _fire_timers(turn)

@@ -13,7 +13,7 @@ from orchx.domain.environment import CallTarget
 from orchx.domain.evolve import iteration_of_child
 from orchx.domain.faults import WorkflowFault
 from orchx.domain.json_values import JSON
-from orchx.domain.state import call_site
+from orchx.domain.state import CERTAIN_WEIGHT, call_site
 
 PROTOCOLS = ("http", "openapi")
 
@@ -78,11 +78,12 @@ def _choose(
         return target.services[0]
     turn = scope.turn
     state = turn.state
+    weights = state.failures.get(call_site(task.reference, iteration), {})
     question = Question(
         name=task.function,
         alternatives=target.services,
         features={"tenant": state.request.tenant, "priority": state.request.priority},
-        failures=state.failures.get(call_site(task.reference, iteration), {}),
+        failures={name: weight // CERTAIN_WEIGHT for name, weight in weights.items()},
     )
     choice = turn.env.choose(question)
     turn.record(

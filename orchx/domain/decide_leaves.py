@@ -22,7 +22,7 @@ from orchx.domain.expressions import Expression
 from orchx.domain.faults import WorkflowFault
 from orchx.domain.json_values import JSON
 from orchx.domain.keys import child_workflow_id, idempotency_key
-from orchx.domain.state import Frame
+from orchx.domain.state import Frame, call_site
 from orchx.domain.turn import Turn
 
 UNSET: Final = msgspec.UNSET
@@ -154,8 +154,12 @@ def end_from(turn: Turn, frame: Frame, data: JSON) -> None:
 
 def finish_outcome(turn: Turn, frame: Frame, outcome: m.TaskOutcome) -> None:
     """End a call with what the pool reported."""
-    if outcome.error is not None:
-        turn.fault(frame, outcome.error, service=outcome.service)
+    error = outcome.error
+    if error is not None:
+        if error.retry_after_ms is not None and _another_can(turn, frame, error):
+            # that one service wants to be left alone is no reason to make another wait
+            error = msgspec.structs.replace(error, retry_after_ms=None)
+        turn.fault(frame, error, service=outcome.service)
     else:
         complete(
             turn,
@@ -164,6 +168,19 @@ def finish_outcome(turn: Turn, frame: Frame, outcome: m.TaskOutcome) -> None:
             duration_ms=outcome.duration_ms,
             service=outcome.service,
         )
+
+
+def _another_can(turn: Turn, frame: Frame, error: faults.Fault) -> bool:
+    """Return whether a retry of this call would go to another service."""
+    call = frame.call
+    if call is None or call.service is None or not faults.did_not_act(error):
+        return False
+    target = turn.env.target(call.function)
+    if target is None or len(target.services) < 2:
+        return False
+    failures = turn.state.failures.get(call_site(frame.reference, frame.iteration), {})
+    others = (failures.get(name, 0) for name in target.services if name != call.service)
+    return min(others) <= failures.get(call.service, 0)
 
 
 def finish_wait(turn: Turn, frame: Frame) -> None:

@@ -13,8 +13,16 @@ from typing import Any
 import msgspec
 
 from orchx.domain import events as e
+from orchx.domain.faults import Fault, did_not_act
 from orchx.domain.json_values import JSON
-from orchx.domain.state import ROOT, Frame, WorkflowState, call_site
+from orchx.domain.state import (
+    CERTAIN_WEIGHT,
+    ROOT,
+    UNKNOWN_WEIGHT,
+    Frame,
+    WorkflowState,
+    call_site,
+)
 
 replace = msgspec.structs.replace
 UNSET = msgspec.UNSET
@@ -185,7 +193,7 @@ def _task_faulted(state: WorkflowState, event: e.TaskFaulted, at_ms: int) -> Non
         active -= 1
         _forget_failures_below(state, frame)
         if event.service is not None:
-            _count_failure(state, frame, event.service)
+            _count_failure(state, frame, event.service, event.error)
     begun, faulted = parent.begun, parent.faulted
     if parent.kind == "fork":
         branch = branch_of(parent.reference, event.reference)
@@ -196,10 +204,12 @@ def _task_faulted(state: WorkflowState, event: e.TaskFaulted, at_ms: int) -> Non
     )
 
 
-def _count_failure(state: WorkflowState, frame: Frame, service: str) -> None:
+def _count_failure(state: WorkflowState, frame: Frame, service: str, error: Fault) -> None:
+    """Count a failure of a service, one that left its effect unknown for less (ADR 0010)."""
     site = call_site(frame.reference, frame.iteration)
     counts = state.failures.get(site, {})
-    state.failures[site] = {**counts, service: counts.get(service, 0) + 1}
+    weight = CERTAIN_WEIGHT if did_not_act(error) else UNKNOWN_WEIGHT
+    state.failures[site] = {**counts, service: counts.get(service, 0) + weight}
 
 
 def _forget_failures_below(state: WorkflowState, frame: Frame) -> None:

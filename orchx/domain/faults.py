@@ -57,6 +57,15 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return built
 
 
+def did_not_act(fault: Fault) -> bool:
+    """Return whether a fault says for sure that the service did nothing.
+
+    It was not reached (503), turned the call away (429), or refused it (any other 4xx but
+    408). After a timeout, a lost connection or a 5xx of its own nobody knows.
+    """
+    return fault.status == 503 or (400 <= fault.status < 500 and fault.status != 408)
+
+
 class WorkflowFault(Exception):
     """Carries a `Fault` up to the interpreter, which records it as an event."""
 

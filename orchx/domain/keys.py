@@ -20,6 +20,15 @@ def idempotency_key(workflow_id: str, reference: str, iteration: str) -> str:
     return _digest("task", workflow_id, reference, iteration, length=32)
 
 
+def execution_name(workflow_id: str, frame: int, key: str) -> str:
+    """Return the name of one execution of a call, as pools know it.
+
+    The idempotency key is part of it: an owner that was superseded and the one after it may
+    give the same frame number to different calls.
+    """
+    return f"{workflow_id}/{frame}/{key}"
+
+
 def workflow_id_for(tenant: str, idempotency_key_: str) -> str:
     """Return the id of the one workflow that a tenant's idempotency key stands for."""
     return "wf_" + _digest("request", tenant, idempotency_key_)

@@ -13,6 +13,7 @@ import msgspec
 from orchx.domain.events import Callback, CallDetails, ChildDetails, Request
 from orchx.domain.faults import RUNTIME, Fault
 from orchx.domain.json_values import JSON
+from orchx.domain.keys import execution_name
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -74,6 +75,7 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     workflow_id: str
     frame: int
+    key: str = ""  # the idempotency key of the call; the pool fills it in
     output: JSON = None
     error: Fault | None = None
     duration_ms: int = 0
@@ -121,7 +123,7 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def execution(self) -> str:
         """Name this execution: unique for ever."""
-        return f"{self.workflow_id}/{self.frame}"
+        return execution_name(self.workflow_id, self.frame, self.key)
 
 
 class Execute(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,8 +140,7 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True):
 class Abandon(msgspec.Struct, frozen=True, kw_only=True):
     """Effect: nobody waits for this execution any more; a pool may stop it."""
 
-    workflow_id: str
-    frame: int
+    execution: str
     pool: str
 
 

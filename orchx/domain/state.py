@@ -102,7 +102,7 @@ class WorkflowState:
         self.next_frame = 1
         self.commands: frozenset[str] = frozenset()
         self.inbox: tuple[tuple[str, dict[str, Any]], ...] = ()  # (command id, event)
-        self.failures: dict[str, dict[str, int]] = {}  # call site -> service -> failures
+        self.failures: dict[str, dict[str, int]] = {}  # call site -> service -> weight
         self.cancel_reason: str | None = None
         self.passivated = False
 
@@ -162,6 +162,12 @@ class WorkflowState:
     def only_waits(self) -> bool:
         """Whether nothing can happen before a timer, an event or a child's end."""
         return not self.terminal and bool(self.frames) and not self.executing()
+
+
+# A service that may have acted is asked again, with the same key, before another one is
+# (ADR 0010): so many failures of unknown effect weigh as much as one that is certain.
+CERTAIN_WEIGHT = 3
+UNKNOWN_WEIGHT = 1
 
 
 def call_site(reference: str, iteration: str) -> str:

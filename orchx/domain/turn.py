@@ -17,7 +17,7 @@ from orchx.domain.document import Definition
 from orchx.domain.environment import Environment
 from orchx.domain.evolve import apply
 from orchx.domain.faults import Fault
-from orchx.domain.keys import idempotency_key
+from orchx.domain.keys import execution_name, idempotency_key
 from orchx.domain.state import ROOT, Frame, WorkflowState
 from orchx.errors import Bug
 
@@ -63,7 +63,7 @@ class Turn:
         request = m.TaskRequest(
             workflow_id=self.state.workflow_id,
             frame=frame.id,
-            key=idempotency_key(self.state.workflow_id, frame.reference, frame.iteration),
+            key=self.key_of(frame),
             owner=self.env.owner,
             reference=frame.reference,
             call=frame.call,
@@ -117,9 +117,12 @@ class Turn:
     def abandon(self, frame: Frame) -> None:
         """Tell the pool that nobody waits for this frame's call any more."""
         if frame.call is not None:
-            self.effects.append(
-                m.Abandon(workflow_id=self.state.workflow_id, frame=frame.id, pool=frame.call.pool)
-            )
+            execution = execution_name(self.state.workflow_id, frame.id, self.key_of(frame))
+            self.effects.append(m.Abandon(execution=execution, pool=frame.call.pool))
+
+    def key_of(self, frame: Frame) -> str:
+        """Return the idempotency key of a frame's call."""
+        return idempotency_key(self.state.workflow_id, frame.reference, frame.iteration)
 
     def fault(self, frame: Frame, fault: Fault, *, service: str | None = None) -> None:
         """End a frame with an error, which its parent then handles."""

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import structlog
+
 from orchx.domain import faults
 from orchx.domain import messages as m
 from orchx.domain.decide import open_workflow
@@ -31,6 +33,10 @@ from orchx.errors import Fenced, NotFound
 from orchx.ports.event_log import Claim, Claimed, EventLog
 
 T = TypeVar("T")
+
+BUG = "an internal error; the owner's log has the details"
+
+logger = structlog.get_logger(__name__)
 
 
 class Offload(Protocol):
@@ -84,12 +90,12 @@ class Activator:
         except NotFound as error:
             events = _cannot_start(command, str(error))
         else:
-            definition = plan.definition
-            if definition.needs_sandbox:
-                opening = await self._offload(lambda: open_workflow(command, definition, env))
-            else:
-                opening = open_workflow(command, definition, env)
-            events = opening.events
+            opening = await self._open(command, plan, env)
+            events = (
+                opening.events
+                if opening is not None
+                else _cannot_start(command, BUG, faults.RUNTIME)
+            )
         pin = plan is not None and command.digest not in self._pinned
         claimed = await self._log.claim(
             Claim(
@@ -117,10 +123,21 @@ class Activator:
             plan,
             epoch=claimed.epoch,
             seq=len(events),
-            offset=claimed.history[-1].offset,
             traceparent=command.traceparent,
         )
         return Activated(state=opening.state, live=live, opening=opening)
+
+    async def _open(
+        self, command: m.StartWorkflow, plan: Plan, env: TurnEnvironment
+    ) -> Turn | None:
+        """Return the first turn; None if deciding it failed, which is a bug of ours."""
+        try:
+            if plan.definition.needs_sandbox:
+                return await self._offload(lambda: open_workflow(command, plan.definition, env))
+            return open_workflow(command, plan.definition, env)
+        except Exception:  # this actor's edge: a bug must end one workflow, visibly
+            logger.exception("opening failed", workflow_id=command.workflow_id)
+            return None
 
     async def take_up(self, workflow_id: str) -> Activated:
         """Take up a workflow that the log knows.
@@ -155,14 +172,15 @@ class Activator:
             plan,
             epoch=claimed.epoch,
             seq=reader.seq,
-            offset=claimed.history[-1].offset,
             traceparent=traceparent,
         )
         return Activated(state=state, live=live)
 
 
-def _cannot_start(command: m.StartWorkflow, why: str) -> list[AnyEvent]:
-    """Return the whole life of a workflow whose definition is gone: visible, and over."""
+def _cannot_start(
+    command: m.StartWorkflow, why: str, kind: str = faults.CONFIGURATION
+) -> list[AnyEvent]:
+    """Return the whole life of a workflow that cannot begin: visible, and over."""
     definition = DefinitionRef(
         namespace=command.namespace,
         name=command.name,
@@ -171,5 +189,5 @@ def _cannot_start(command: m.StartWorkflow, why: str) -> list[AnyEvent]:
     )
     return [
         WorkflowStarted(definition=definition, request=command.request, input=command.input),
-        WorkflowFaulted(error=faults.standard(faults.CONFIGURATION, "No definition", detail=why)),
+        WorkflowFaulted(error=faults.standard(kind, "Cannot start", detail=why)),
     ]

@@ -172,9 +172,10 @@ class Dispatcher:
 
     async def _displace_later(self, entry: Entry) -> None:
         """Place a lost workflow again, after a pause: what failed now may fail again at once."""
+        self.roster.release(entry)
         await self._clock.sleep(LOST_PAUSE_S)
         if self.roster.entries.get(entry.workflow_id) is entry:
-            self.roster.displace(entry)
+            self.roster.seek_place(entry)
 
     async def _originate(self, report: OwnerReport) -> None:
         """Queue what workflows caused. If this fails, the projector does it again."""

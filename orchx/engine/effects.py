@@ -35,8 +35,7 @@ class EffectRunner:
                 self._calls.setdefault(effect.request.call.pool, []).append(effect.request)
                 self._plan()
             elif isinstance(effect, m.Abandon):
-                execution = f"{effect.workflow_id}/{effect.frame}"
-                self._abandoned.setdefault(effect.pool, []).append(execution)
+                self._abandoned.setdefault(effect.pool, []).append(effect.execution)
                 self._plan()
             elif isinstance(effect, m.StartChild):
                 self._outbox.command(start_command(effect, self._clock.now_ms()))

@@ -16,15 +16,14 @@ class Live:
     """One workflow in an owner's memory.
 
     `state` is what the durable records say; `seq` numbers the last record made in this
-    epoch; up to `offset` the log is known to hold no later owner; `busy` while it waits for
-    its turn or its events for the disk; `taken` are the messages of the turns under way.
+    epoch; `busy` while it waits for its turn or its events for the disk; `taken` are the
+    messages of the turns under way.
     """
 
     __slots__ = (
         "busy",
         "epoch",
         "mailbox",
-        "offset",
         "plan",
         "seq",
         "state",
@@ -44,7 +43,6 @@ class Live:
         *,
         epoch: int,
         seq: int,
-        offset: int,
         traceparent: str | None,
     ) -> None:
         self.workflow_id = state.workflow_id
@@ -52,7 +50,6 @@ class Live:
         self.plan = plan
         self.epoch = epoch
         self.seq = seq
-        self.offset = offset
         self.traceparent = traceparent
         self.mailbox: deque[Message] = deque()
         self.taken: list[Message] = []

@@ -18,8 +18,9 @@ from orchx.domain import messages as m
 from orchx.domain.decide import decide, fault_workflow
 from orchx.domain.decide_leaves import types_listened_for
 from orchx.domain.document import ListenTask
-from orchx.domain.events import CorrelationStarted, Record, WorkflowActivated, WorkflowPassivated
+from orchx.domain.events import CorrelationStarted, Record, WorkflowPassivated
 from orchx.domain.faults import RUNTIME, standard
+from orchx.domain.keys import execution_name, idempotency_key
 from orchx.domain.state import WorkflowState
 from orchx.domain.turn import Turn
 from orchx.engine.activation import Activated, Activator, Offload
@@ -145,6 +146,8 @@ class Owner:
                 activated = await self._activator.take_up(workflow_id)
         except OrchxError as error:
             logger.warning("not activated", workflow_id=workflow_id, error=str(error))
+        except Exception:  # this actor's edge: the Dispatcher has it tried again, and says so
+            logger.exception("activation failed", workflow_id=workflow_id)
         waiting = self._opening.pop(workflow_id)
         if self._closed:
             return
@@ -268,8 +271,8 @@ class Owner:
                 records.extend(live.records(turn.events, turn.env.now_ms, self.incarnation))
         if records:
             try:
-                offset = await self._log.append(records)
-                fenced = await self._find_fenced(turns, offset)
+                await self._log.append(records)
+                fenced = await self._find_superseded(turns)
             except OrchxError as error:
                 self._give_up([live for live, _ in turns], error)
                 return
@@ -283,20 +286,19 @@ class Owner:
         for live in {id(live): live for live, _ in turns}.values():
             self._after_turns(live)
 
-    async def _find_fenced(self, turns: Sequence[tuple[Live, Turn]], offset: int) -> list[Live]:
-        """Return those whose events do not count, of the workflows whose turns matter to others.
+    async def _find_superseded(self, turns: Sequence[tuple[Live, Turn]]) -> list[Live]:
+        """Return those that another owner has claimed, where the turn matters to others.
 
         A call that a fenced owner makes is harmless: its key is the right owner's too. But its
         news to parents, listeners and the Dispatcher would be lies, and a command that it has
-        taken would be lost. Whether a record counts is settled by what stands before it.
+        taken would be lost. One claimed after this append is given up as well: its new owner
+        has read these events, and tells the same.
         """
-        fenced = []
-        for live in {id(live): live for live, turn in turns if _matters(live, turn)}.values():
-            since = await self._log.read(live.workflow_id, after_offset=live.offset)
-            if any(type(r.event) is WorkflowActivated and r.epoch > live.epoch for r in since):
-                fenced.append(live)
-            live.offset = offset
-        return fenced
+        lives = {x.workflow_id: x for x, turn in turns if _matters(x, turn)}
+        if not lives:
+            return []
+        epochs = await self._log.epochs(list(lives))
+        return [live for key, live in lives.items() if epochs.get(key, 0) > live.epoch]
 
     def _take_over(self, live: Live, turn: Turn) -> None:
         live.state = turn.state
@@ -402,7 +404,8 @@ class Owner:
         for live in self._live.values():
             for frame in live.state.executing():
                 if frame.call is not None and frame.started_at_ms <= before_ms:
-                    execution = f"{live.workflow_id}/{frame.id}"
+                    key = idempotency_key(live.workflow_id, frame.reference, frame.iteration)
+                    execution = execution_name(live.workflow_id, frame.id, key)
                     waiting.setdefault(frame.call.pool, {})[execution] = live
         for pool, executions in waiting.items():
             try:

@@ -63,7 +63,7 @@ class Roster:
         entry = self.entries.pop(workflow_id, None)
         if entry is None:
             return []
-        self._release(entry)
+        self.release(entry)
         for command_id in entry.commands:
             self._command_of.pop(command_id, None)
         self.place_soon()
@@ -101,12 +101,12 @@ class Roster:
 
     def displace(self, entry: Entry) -> None:
         """Take a workflow from its owner, to be placed again."""
-        self._release(entry)
+        self.release(entry)
         self.seek_place(entry)
 
     def sleep(self, entry: Entry, due_at_ms: int | None) -> None:
         """Note that a workflow is passive until `due_at_ms` or a command."""
-        self._release(entry)
+        self.release(entry)
         entry.fresh = False
         entry.passive = True
         entry.due_at_ms = due_at_ms
@@ -134,7 +134,8 @@ class Roster:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _release(self, entry: Entry) -> None:
+    def release(self, entry: Entry) -> None:
+        """Take a workflow from its owner, without looking for another."""
         if entry.owner is not None:
             self.stations.by_name[entry.owner].held.discard(entry.workflow_id)
             entry.owner = None

@@ -386,6 +386,7 @@ class TaskPool:
         return TaskOutcome(
             workflow_id=request.workflow_id,
             frame=request.frame,
+            key=request.key,
             error=fault,
             service=request.call.service,
         )
@@ -397,9 +398,10 @@ class TaskPool:
 
     def _settle(self, entry: PoolEntry, outcome: TaskOutcome, now_ms: int) -> None:
         """Report the outcome and keep it for repeats."""
+        msgspec.structs.force_setattr(outcome, "key", entry.request.key)  # ours alone yet
         duration_ms = now_ms - entry.started_ms if entry.started_ms else 0
         if duration_ms and not outcome.duration_ms:
-            msgspec.structs.force_setattr(outcome, "duration_ms", duration_ms)  # ours alone yet
+            msgspec.structs.force_setattr(outcome, "duration_ms", duration_ms)
         try:
             self._recent.put(entry.execution, outcome, now_ms)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:

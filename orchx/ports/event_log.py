@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,6 +67,10 @@ class EventLog(Protocol):
         self, workflow_id: str, *, after_offset: int = 0, limit: int | None = None
     ) -> Sequence[Record]:
         """Return records of the workflow in log order, those of fenced owners too."""
+        ...
+
+    async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the highest epoch that anyone has activated, of each workflow that has one."""
         ...
 
     async def tail(self, after_offset: int, *, limit: int) -> Sequence[Record]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import msgspec
@@ -69,6 +69,15 @@ class MemoryEventLog:
         records = self._by_workflow.get(workflow_id, ())
         later = (record for record in records if record.offset > after_offset)
         return list(islice(later, None if limit is None else max(limit, 0)))
+
+    async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the highest epoch of each workflow that has one."""
+        found: dict[str, int] = {}
+        for workflow_id in workflow_ids:
+            for record in self._by_workflow.get(workflow_id, ()):
+                if isinstance(record.event, WorkflowActivated):
+                    found[workflow_id] = max(found.get(workflow_id, 0), record.epoch)
+        return found
 
     async def tail(self, after_offset: int, *, limit: int) -> Sequence[Record]:
         """Return up to `limit` records after an offset, in log order."""

@@ -96,17 +96,12 @@ def _drop_the_command_dedup() -> Any:
 
 
 def _new_key_for_every_retry() -> Any:
-    execute = Turn.execute
+    key_of = Turn.key_of
 
-    def fresh(self: Turn, frame: Frame) -> None:
-        execute(self, frame)
-        effect = self.effects[-1]
-        if isinstance(effect, m.Execute):
-            key = f"{effect.request.key}{frame.id}"
-            request = msgspec.structs.replace(effect.request, key=key)
-            self.effects[-1] = m.Execute(request=request)
+    def fresh(self: Turn, frame: Frame) -> str:
+        return f"{key_of(self, frame)}{frame.id}"
 
-    return patch.object(Turn, "execute", fresh)
+    return patch.object(Turn, "key_of", fresh)
 
 
 def _forget_timers_on_take_over() -> Any:
@@ -139,10 +134,10 @@ def _never_send_lost_calls_again() -> Any:
 
 
 def _believe_a_fenced_owner() -> Any:
-    async def blind(self: Owner, turns: Any, offset: int) -> list[Live]:
+    async def blind(self: Owner, turns: Any) -> list[Live]:
         return []
 
-    return patch.object(Owner, "_find_fenced", blind)
+    return patch.object(Owner, "_find_superseded", blind)
 
 
 def _fire_timers_early() -> Any:

@@ -147,6 +147,15 @@ class TestEventLog:
         for owner, claimed in zip(owners, claims, strict=True):
             assert next(r.owner for r in claimed.history if r.epoch == claimed.epoch) == owner
 
+    async def test_tells_the_highest_epoch_of_each_workflow(self, log: EventLog) -> None:
+        await log.claim(claim())
+        await log.claim(claim(owner="owner-2"))
+        await log.append([record("w", 9, epoch=7), record("unclaimed", 1)])
+        await log.claim(claim("other"))
+        found = await log.epochs(["w", "other", "unclaimed", "nobody"])
+        assert found == {"w": 2, "other": 1}
+        assert await log.epochs([]) == {}
+
     async def test_an_append_just_before_a_claim_is_history(self, log: EventLog) -> None:
         activated = record("w", 0, epoch=6, event=WorkflowActivated())
         _, claimed = await asyncio.gather(log.append([activated]), log.claim(claim()))

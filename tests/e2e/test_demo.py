@@ -108,28 +108,32 @@ def test_a_whole_run_loses_and_doubles_nothing() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(RUN_TIMEOUT_S + STOP_TIMEOUT_S)
-def test_sigterm_in_the_middle_leaves_no_process_behind() -> None:
-    demo = subprocess.Popen(
-        [ORCHX, "demo", "--requests", "60", "--json"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert demo.stdout is not None
-    try:
-        progress = json.loads(demo.stdout.readline())
-        assert progress["progress"]["submitted"] < 60
-        below = descendants(demo.pid)
-        assert below
-        demo.send_signal(signal.SIGTERM)
-        demo.stdout.close()
-        status = demo.wait(STOP_TIMEOUT_S)
-    finally:
-        demo.kill()
-        demo.wait()
+def test_sigterm_in_the_middle_leaves_no_process_behind(tmp_path: Path) -> None:
+    said = tmp_path / "stderr"
+    with (
+        said.open("w") as stderr,
+        subprocess.Popen(
+            [ORCHX, "demo", "--requests", "60", "--json"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as demo,
+    ):
+        try:
+            assert demo.stdout is not None
+            line = demo.stdout.readline()
+            assert line, said.read_text()
+            assert json.loads(line)["progress"]["submitted"] < 60
+            below = descendants(demo.pid)
+            assert below
+            demo.send_signal(signal.SIGTERM)
+            demo.stdout.read()
+            status = demo.wait(STOP_TIMEOUT_S)
+        finally:
+            demo.kill()
 
-    assert status == 128 + signal.SIGTERM
+    assert status == 128 + signal.SIGTERM, said.read_text()
     deadline_s = time.monotonic() + 10
     while (left := [pid for pid in below if is_running(pid)]) and time.monotonic() < deadline_s:
         time.sleep(0.2)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ray.serve._private import constants
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
 from orchx.actors import haproxy_launcher
+from orchx.actors.cluster import SERVE_PORTS
 
 CONFIG = haproxy_launcher.amended(HAPROXY_CONFIG_TEMPLATE, Path("unavailable.json"))
 
@@ -34,3 +36,8 @@ def test_files_are_changed_in_place_and_only_once(tmp_path: Path) -> None:
     haproxy_launcher.amend(config)
     assert config.read_text() == once
     assert page.read_bytes().startswith(b"HTTP/1.1 503 ")
+
+
+def test_the_ports_that_two_servers_must_not_share_are_settings_of_this_ray() -> None:
+    source = Path(constants.__file__).read_text()
+    assert [name for name in SERVE_PORTS if f'"{name}"' not in source] == []

@@ -16,16 +16,16 @@ SEEDS = "1:400"
 
 # Within how many seeds each broken rule shows, and the invariants (DESIGN 11) that may tell.
 CAUGHT_WITHIN = {
-    "ack-before-append": (30, {4, 5}),
-    "ack-before-queue": (30, {0, 1, 2}),
-    "believe-fenced-owner": (100, {4}),
-    "early-timers": (30, {6}),
-    "effects-before-append": (30, {4, 5}),
-    "forget-timers": (60, {2, 3, 6}),
-    "new-key-per-retry": (90, {5}),
-    "no-command-dedup": (60, {3, 5}),
-    "no-redispatch": (60, {2}),
-    "skip-epoch-check": (60, {0, 2, 3, 4}),
+    "ack-before-append": (100, {4, 5}),
+    "ack-before-queue": (100, {0, 1, 2}),
+    "believe-fenced-owner": (2_000, {4}),
+    "early-timers": (100, {6}),
+    "effects-before-append": (100, {4, 5}),
+    "forget-timers": (200, {2, 3, 6}),
+    "new-key-per-retry": (300, {5}),
+    "no-command-dedup": (200, {3, 5}),
+    "no-redispatch": (200, {2}),
+    "skip-epoch-check": (600, {0, 2, 3, 4}),
 }
 
 

@@ -110,7 +110,7 @@ async def test_a_heartbeat_reaches_the_pool(
         context.heartbeat()
 
     await run(runner, "f")
-    assert beats == ["w/4"]
+    assert beats == ["w/4/k"]
 
 
 @pytest.mark.parametrize("pool", ["io", "cpu"])

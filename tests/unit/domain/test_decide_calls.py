@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from orchx.domain import messages as m
 from orchx.domain.decisions import Choice, Question
-from orchx.domain.events import DecisionMade, Request, TaskCompleted, TaskFaulted
-from orchx.domain.faults import standard
+from orchx.domain.events import (
+    DecisionMade,
+    Request,
+    TaskCompleted,
+    TaskFaulted,
+    TaskRetried,
+)
+from orchx.domain.faults import COMMUNICATION, standard
+from orchx.domain.state import CERTAIN_WEIGHT
 from orchx.testing.rehearsal import rehearse
 from tests.unit.domain.stage import WORKFLOW_ID, Stage, World, document, kind_of, unavailable
 
@@ -24,7 +32,7 @@ def test_a_function_is_called_with_evaluated_arguments() -> None:
     assert request.call.target == "function"
     assert request.call.arguments == {"a": 1, "b": 2}
     assert (request.reference, request.attempt, request.priority) == ("/do/0/add", 1, 2)
-    assert request.execution == f"{WORKFLOW_ID}/{request.frame}"
+    assert request.execution == f"{WORKFLOW_ID}/{request.frame}/{request.key}"
 
 
 def test_a_call_without_arguments_has_none_of_the_callers_data() -> None:
@@ -98,6 +106,26 @@ def test_a_choice_is_recorded_with_what_it_was_made_from() -> None:
     assert stage.requests()[0].call.service == "one"
 
 
+def test_a_service_that_may_have_acted_is_asked_again_before_another() -> None:
+    stage = Stage(RETRIED, services={"cap": ["one", "two"]})
+    for _ in range(4):
+        stage.answer("work", error=standard(COMMUNICATION, "connection lost", status=502))
+        stage.wait(0)
+
+    assert [r.call.service for r in stage.requests()] == ["one", "one", "one", "two", "two"]
+
+
+@pytest.mark.parametrize(("services", "waited_ms"), [(["one", "two"], 0), (["one"], 9_000)])
+def test_retry_after_holds_only_those_who_have_nobody_else_to_ask(
+    services: list[str], waited_ms: int
+) -> None:
+    stage = Stage(RETRIED, services={"cap": services})
+    busy = standard(COMMUNICATION, "busy", status=503)
+    stage.answer("work", error=msgspec.structs.replace(busy, retry_after_ms=9_000))
+    (retried,) = stage.events(TaskRetried)
+    assert retried.due_at_ms - stage.world.now_ms == waited_ms
+
+
 def test_after_a_failure_another_service_is_chosen_under_the_same_key() -> None:
     stage = Stage(RETRIED, services={"cap": ["one", "two"]})
     for _ in range(3):
@@ -107,7 +135,7 @@ def test_after_a_failure_another_service_is_chosen_under_the_same_key() -> None:
     assert [r.call.service for r in stage.requests()] == ["one", "two", "one", "two"]
     assert len({r.key for r in stage.requests()}) == 1
     (counted,) = stage.state.failures.values()
-    assert counted == {"one": 2, "two": 1}
+    assert counted == {"one": 2 * CERTAIN_WEIGHT, "two": CERTAIN_WEIGHT}
     assert [event.service for event in stage.events(TaskFaulted)] == ["one", "two", "one"]
 
 

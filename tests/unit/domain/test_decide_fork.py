@@ -52,8 +52,8 @@ def test_a_fault_in_one_branch_ends_the_fork_and_the_calls_of_the_others() -> No
     assert stage.state.status == "faulted"
     assert stage.state.error is not None
     assert stage.state.error.instance == "/do/0/both/fork/branches/0/a"
-    abandoned = [effect.frame for effect in stage.of(m.Abandon)]
-    assert abandoned == [r.frame for r in stage.requests() if r.reference.endswith("/b")]
+    abandoned = [effect.execution for effect in stage.of(m.Abandon)]
+    assert abandoned == [r.execution for r in stage.requests() if r.reference.endswith("/b")]
 
 
 def test_a_branch_that_fails_at_once_keeps_those_after_it_from_calling() -> None:
@@ -88,8 +88,8 @@ def test_the_first_branch_to_end_wins_and_the_others_are_cancelled() -> None:
 
     assert stage.state.output == "fast"
     assert len(stage.events(TaskCancelled)) == 3  # call_a, a, c
-    abandoned = [effect.frame for effect in stage.of(m.Abandon)]
-    assert abandoned == [r.frame for r in stage.requests() if r.reference.endswith("/call_a")]
+    abandoned = [effect.execution for effect in stage.of(m.Abandon)]
+    assert abandoned == [r.execution for r in stage.requests() if r.reference.endswith("/call_a")]
 
 
 def test_a_failing_branch_does_not_lose_the_race_for_the_others() -> None:
@@ -154,7 +154,7 @@ def test_end_in_a_branch_ends_the_workflow_with_what_that_branch_gave() -> None:
     stage.answer("first")
 
     assert (stage.state.status, stage.state.output) == ("completed", {"n": "b"})
-    assert [effect.frame for effect in stage.of(m.Abandon)] == [stage.requests()[0].frame]
+    assert [effect.execution for effect in stage.of(m.Abandon)] == [stage.requests()[0].execution]
 
 
 @pytest.mark.parametrize("other", ["", ", then: end"])

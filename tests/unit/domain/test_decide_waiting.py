@@ -53,7 +53,7 @@ def test_a_call_that_takes_too_long_times_out_and_is_given_up() -> None:
     error = stage.state.error
     assert error is not None
     assert (kind_of(error), error.status, error.instance) == ("timeout", 408, "/do/0/slow")
-    assert [effect.frame for effect in stage.of(m.Abandon)] == [request.frame]
+    assert [effect.execution for effect in stage.of(m.Abandon)] == [request.execution]
 
 
 def test_a_composite_times_out_with_all_that_is_in_it() -> None:

@@ -56,6 +56,9 @@ class FakeLog:
     async def claim(self, claim: Claim) -> Claimed:
         raise NotImplementedError
 
+    async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
+        raise NotImplementedError
+
     async def read(
         self, workflow_id: str, *, after_offset: int = 0, limit: int | None = None
     ) -> Sequence[Record]:

@@ -85,7 +85,7 @@ class HeldRunner:
         return [request.workflow_id for request in self.started]
 
     async def end(self, workflow_id: str, fault: Fault | None = None, frame: int = 1) -> None:
-        held = self.open.pop(f"{workflow_id}/{frame}")
+        held = self.open.pop(f"{workflow_id}/{frame}/key-{workflow_id}")
         held.set_result(
             TaskOutcome(workflow_id=workflow_id, frame=frame, output=None, error=fault)
             if fault

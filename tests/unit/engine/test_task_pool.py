@@ -71,7 +71,10 @@ async def test_a_full_queue_is_said_and_not_kept() -> None:
     fault = bench.sink.fault_of("w2")
     assert (fault.type, fault.status, fault.title) == (COMMUNICATION, 503, "task queue full")
     assert fault.retry_after_ms
-    assert bench.pool.unknown(["w0/1", "w1/1", "w2/1", "w3/1"]) == ["w2/1", "w3/1"]
+    assert bench.pool.unknown(["w0/1/key-w0", "w1/1/key-w1", "w2/1/key-w2", "w3/1/key-w3"]) == [
+        "w2/1/key-w2",
+        "w3/1/key-w3",
+    ]
 
 
 async def test_a_call_past_its_timeout_is_cut() -> None:
@@ -81,8 +84,8 @@ async def test_a_call_past_its_timeout_is_cut() -> None:
     assert not bench.sink.outcomes
     await bench.clock.pass_ms(20)
     assert (bench.sink.fault_of("w").type, bench.sink.fault_of("w").status) == (TIMEOUT, 408)
-    assert bench.runner.cancelled == ["w/1"]
-    assert bench.pool.unknown(["w/1"]) == ["w/1"]  # its outcome may be lost: ask again
+    assert bench.runner.cancelled == ["w/1/key-w"]
+    assert bench.pool.unknown(["w/1/key-w"]) == ["w/1/key-w"]  # its outcome may be lost: ask again
 
 
 async def test_the_least_of_the_limits_wins() -> None:
@@ -138,18 +141,18 @@ async def test_a_call_that_will_not_stop_loses_its_slot_after_the_grace() -> Non
 async def test_what_is_abandoned_stops_without_an_outcome() -> None:
     bench = Bench(io_concurrency=1)
     await bench.submit(request("a"), request("b"), request("c"))
-    bench.pool.abandon(["a/1", "b/1", "nobody/1"])
+    bench.pool.abandon(["a/1/key-a", "b/1/key-b", "nobody/1/key-nobody"])
     await settle()
     assert bench.runner.names == ["a", "c"]
-    assert bench.runner.cancelled == ["a/1"]
+    assert bench.runner.cancelled == ["a/1/key-a"]
     assert not bench.sink.outcomes
-    assert bench.pool.unknown(["a/1", "b/1", "c/1"]) == ["a/1", "b/1"]
+    assert bench.pool.unknown(["a/1/key-a", "b/1/key-b", "c/1/key-c"]) == ["a/1/key-a", "b/1/key-b"]
 
 
 async def test_abandoned_before_its_first_step_frees_its_slot() -> None:
     bench = Bench(io_concurrency=1)
     bench.pool.submit([request("a")])
-    bench.pool.abandon(["a/1"])
+    bench.pool.abandon(["a/1/key-a"])
     await bench.submit(request("b"))
     assert bench.runner.names == ["b"]
 
@@ -184,10 +187,10 @@ async def test_a_heartbeat_is_seen() -> None:
     await bench.submit(request("w"))
     assert bench.pool.running()[0].heartbeat_ms is None
     await bench.clock.pass_ms(10)
-    bench.pool.heartbeat("w/1")
-    bench.pool.heartbeat("unknown/1")
+    bench.pool.heartbeat("w/1/key-w")
+    bench.pool.heartbeat("unknown/1/key-unknown")
     (view,) = bench.pool.running()
-    assert (view.execution, view.heartbeat_ms) == ("w/1", bench.clock.now_ms())
+    assert (view.execution, view.heartbeat_ms) == ("w/1/key-w", bench.clock.now_ms())
 
 
 async def test_draining_lets_run_and_refuses_what_comes() -> None:
@@ -214,7 +217,7 @@ async def test_closing_pushes_no_outcome_for_what_it_cuts() -> None:
     bench = Bench(io_concurrency=1)
     await bench.submit(request("a"), request("b"))
     await bench.pool.close()
-    assert bench.runner.cancelled == ["a/1"]
+    assert bench.runner.cancelled == ["a/1/key-a"]
     assert not bench.sink.outcomes
 
 

@@ -91,7 +91,7 @@ async def test_an_abandoned_probe_makes_way_for_the_next() -> None:
     await bench.runner.end("w", broken())
     await bench.clock.pass_ms(1_000)
     await bench.submit(request("probe", service="it"), request("held", service="it"))
-    bench.pool.abandon(["probe/1"])
+    bench.pool.abandon(["probe/1/key-probe"])
     await settle()
     assert bench.runner.names == ["w", "probe", "held"]
 
