@@ -94,7 +94,7 @@ def _run(settings: Settings, duration_s: float, *, has_wrk: bool) -> list[Row]:
 async def _in_cluster(
     settings: Settings, duration_s: float, cpu_s: Callable[[], float]
 ) -> list[Row]:
-    handles = Handles(settings.namespace)
+    handles = Handles(settings)
     questions = ProjectorQuestions(handles)
     gateway, mail = bootstrap.build_gateway(
         settings,

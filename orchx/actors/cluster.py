@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError
 
 from orchx.actors import names
+from orchx.actors.channel import socket_path
 from orchx.actors.dispatcher_actor import DispatcherActor
 from orchx.actors.owner_actor import WorkflowActor
 from orchx.actors.pool_actor import PoolActor
@@ -166,3 +168,5 @@ def stop_engine(settings: Settings) -> None:
             ray.kill(ray.get_actor(name, namespace=settings.namespace), no_restart=True)
         except ValueError:
             continue
+    sockets = socket_path(settings.data_dir, settings.namespace, "any").parent
+    shutil.rmtree(sockets, ignore_errors=True)

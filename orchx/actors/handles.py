@@ -9,7 +9,9 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from orchx.actors.channel import Channel, socket_path
 from orchx.errors import OrchxError, Unavailable
+from orchx.settings import Settings
 
 
 class Handles:
@@ -19,13 +21,16 @@ class Handles:
     lost, which every receiver's protocol allows for.
     """
 
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._channels: dict[str, Channel] = {}
         self._handles: dict[str, ActorHandle[Any]] = {}
         self._pushes: dict[tuple[str, str], Any] = {}
 
     def push(self, actor: str, method: str, *arguments: bytes | str) -> None:
         """Call a method and forget about it; a call that cannot be made is dropped."""
+        if self._channel(actor).push(method, arguments):
+            return
         key = (actor, method)
         push = self._pushes.get(key)
         try:
@@ -47,8 +52,10 @@ class Handles:
             OrchxError: whatever the method raised.
         """
         try:
-            reference = getattr(self._handle(actor), method).remote(*arguments)
-            return await asyncio.wait_for(reference, timeout_s)
+            answer = self._channel(actor).ask(method, arguments)
+            if answer is None:
+                answer = getattr(self._handle(actor), method).remote(*arguments)
+            return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError as error:
             raise Unavailable(f"{actor} gave no answer within {timeout_s:g} s") from error
         except RayTaskError as error:
@@ -59,11 +66,19 @@ class Handles:
             self._handles.pop(actor, None)
             raise Unavailable(f"{actor} cannot be reached: {type(error).__name__}") from error
 
+    def _channel(self, actor: str) -> Channel:
+        channel = self._channels.get(actor)
+        if channel is None:
+            settings = self._settings
+            path = socket_path(settings.data_dir, settings.namespace, actor)
+            channel = self._channels[actor] = Channel(path)
+        return channel
+
     def _handle(self, actor: str) -> ActorHandle[Any]:
         handle = self._handles.get(actor)
         if handle is None:
             try:
-                handle = ray.get_actor(actor, namespace=self._namespace)
+                handle = ray.get_actor(actor, namespace=self._settings.namespace)
             except ValueError as error:
                 raise Unavailable(f"there is no actor {actor} now") from error
             self._handles[actor] = handle

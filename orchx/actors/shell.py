@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 import sys
 from collections.abc import Coroutine
@@ -11,11 +12,12 @@ from typing import Any
 
 import structlog
 
+from orchx.actors.channel import ChannelServer, socket_path
 from orchx.actors.handles import Handles
 from orchx.actors.links import RayMetricsLink
 from orchx.actors.logs import configure_logs
 from orchx.engine.metrics import ProcessMetrics
-from orchx.errors import OrchxError
+from orchx.errors import Bug, OrchxError
 from orchx.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -36,10 +38,20 @@ class Shell:
         gc.set_threshold(GC_THRESHOLD, 20, 50)
         self.name = name
         self.settings = settings
-        self.handles = Handles(settings.namespace)
+        self.handles = Handles(settings)
         self.metrics = ProcessMetrics(f"{name}-{os.getpid()}")
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
+        path = socket_path(settings.data_dir, settings.namespace, name)
+        self._channel = ChannelServer(path, self._serve)
+        self.keep(self._channel.start())
+
+    async def _serve(self, method: str, arguments: list[Any]) -> Any:
+        """Call one of the actor's methods, as Ray would."""
+        found = getattr(self, method, None)
+        if method.startswith("_") or not inspect.iscoroutinefunction(found):
+            raise Bug(f"{self.name} has no method {method}")
+        return await found(*arguments)
 
     def keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in the background; if it fails, the process ends and Ray restarts it."""

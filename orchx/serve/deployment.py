@@ -34,7 +34,7 @@ class Ingestion:
     def __init__(self, settings: Settings) -> None:
         configure_logs(settings.log_level, f"ingestion-{os.getpid()}")
         self._settings = settings
-        self._handles = Handles(settings.namespace)
+        self._handles = Handles(settings)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the application; Serve calls this inside the replica's event loop."""

@@ -51,7 +51,7 @@ def settings(tmp_path: Path, ray_namespace: str) -> Iterator[Settings]:
 
 @asynccontextmanager
 async def _gateway(settings: Settings) -> AsyncIterator[EngineGateway]:
-    handles = Handles(settings.namespace)
+    handles = Handles(settings)
     questions = ProjectorQuestions(handles)
     gateway, mail = bootstrap.build_gateway(
         settings,
@@ -133,7 +133,7 @@ async def test_an_engine_starts_once_runs_a_workflow_and_stops(settings: Setting
         assert (ended.status, ended.output) == ("completed", {"answer": "yes"})
         assert b"orchx" in await gateway.metrics()
     cluster.stop_engine(settings)
-    link = RayOwnerLink(Handles(settings.namespace), names.shared_owners(settings)[0], 5)
+    link = RayOwnerLink(Handles(settings), names.shared_owners(settings)[0], 5)
     with pytest.raises(Unavailable):
         await link.reconcile([])
 

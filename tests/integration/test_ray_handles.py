@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import ray
 
 from orchx.actors.handles import Handles
 from orchx.errors import NotFound, Unavailable
+from orchx.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -70,8 +72,9 @@ def probe(ray_namespace: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def handles(ray_namespace: str) -> Handles:
-    return Handles(ray_namespace)
+def handles(ray_namespace: str, tmp_path: Path) -> Handles:
+    # nobody listens on a socket for this folder: the calls go by Ray
+    return Handles(Settings(data_dir=tmp_path, namespace=ray_namespace))
 
 
 async def test_an_actor_that_does_not_exist_is_unavailable(handles: Handles) -> None:
