@@ -141,7 +141,6 @@ def build_owner(
     *,
     pools: Mapping[str, TaskPoolLink],
     supervisor: SupervisorLink,
-    passivate_after_ms: int | None = None,
 ) -> OwnerParts:
     """Build an owner. Call `refresh` before it takes its first workflow."""
     clock = SystemClock()

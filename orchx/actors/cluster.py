@@ -30,7 +30,7 @@ from orchx.settings import Settings
 
 # All methods return at once or wait for something short: the number only bounds a flood.
 MAX_CONCURRENCY = 5_000
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 300.0  # the projection of a long log may have to be made first
 
 # Ray takes "127.0.0.1" for a wish to be reachable and puts the host's own address in its
 # place; this one keeps a server for one machine off the network.

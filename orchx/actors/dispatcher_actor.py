@@ -58,6 +58,7 @@ class DispatcherActor(Shell):
 
     async def offer(self, commands: bytes, watcher: str, watched: bytes) -> bytes:
         """Take durable commands; returns the load."""
+        await self._ready.wait()  # before, it does not know who listens and who is placed
         load = self._dispatcher.offer(
             _decode_commands(commands), watcher=watcher, watched=_decode_ids(watched)
         )
@@ -65,10 +66,12 @@ class DispatcherActor(Shell):
 
     async def offered(self, commands: bytes) -> None:
         """Take durable commands from one who asks nothing."""
+        await self._ready.wait()
         self._dispatcher.offer(_decode_commands(commands))
 
     async def report(self, report: bytes) -> None:
         """Take an owner's report."""
+        await self._ready.wait()
         self._dispatcher.report(_decode_report(report))
 
     async def watch(self, watcher: str, workflow_ids: bytes) -> Sequence[str]:

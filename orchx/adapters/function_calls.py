@@ -11,6 +11,7 @@ import msgspec
 from orchx.domain import faults
 from orchx.domain.faults import Fault, WorkflowFault
 from orchx.domain.json_values import JSON
+from orchx.domain.value_limits import excess_of
 from orchx.tasks import TaskContext, TaskError, TaskFunction, TaskRegistry
 
 MAX_MESSAGE_CHARS = 1_024
@@ -75,10 +76,25 @@ def run_encoded(registry: TaskRegistry, name: str, request: bytes) -> bytes:
         result = function.function(**function.bind(call.arguments, context))
         if inspect.isawaitable(result):
             result = asyncio.run(_await(result))
-        answer = FunctionAnswer(output=function.to_json(result))
+        answer = FunctionAnswer(output=output_of(function, result))
         return _encoder.encode(answer)
     except Exception as error:
         return _encoder.encode(FunctionAnswer(error=fault_of(function, error)))
+
+
+def output_of(function: TaskFunction, result: object) -> JSON:
+    """Return what a function returned as JSON that every process can take.
+
+    Raises:
+        WorkflowFault: RUNTIME, where it is no JSON or breaks a value's limits.
+    """
+    output = function.to_json(result)
+    excess = excess_of(output)
+    if excess is not None:
+        detail = f"{function.name}: {excess.detail}"
+        fault = faults.standard(faults.RUNTIME, f"result: {excess.title}", detail=detail)
+        raise WorkflowFault(fault)
+    return output
 
 
 def fault_of(function: TaskFunction, error: Exception) -> Fault:

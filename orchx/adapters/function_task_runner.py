@@ -100,7 +100,7 @@ class FunctionTaskRunner:
             variables = contextvars.copy_context()
             call = functools.partial(variables.run, function.function, **bound)
             result = await asyncio.get_running_loop().run_in_executor(self._threads, call)
-        return function.to_json(result)
+        return function_calls.output_of(function, result)
 
     async def _run_elsewhere(
         self, function: TaskFunction, request: TaskRequest

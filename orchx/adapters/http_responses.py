@@ -14,6 +14,7 @@ from orchx.adapters import http_faults
 from orchx.adapters.http_requests import OutgoingRequest, is_json
 from orchx.domain.faults import WorkflowFault
 from orchx.domain.json_values import JSON
+from orchx.domain.value_limits import excess_of
 
 MAX_ERROR_BYTES: Final = 65_536
 MAX_JSON_DEPTH: Final = 128
@@ -94,7 +95,7 @@ def decode(body: bytes, content_type: str) -> JSON:
     """Decode a body by its media type: JSON, text, or base 64 for what is neither.
 
     Raises:
-        WorkflowFault: it says JSON but is not, or is nested too deeply.
+        WorkflowFault: it says JSON but is not, is nested too deeply, or breaks a value's limits.
     """
     if not body:
         return None
@@ -106,6 +107,9 @@ def decode(body: bytes, content_type: str) -> JSON:
         if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and is_deep(value, MAX_JSON_DEPTH):
             detail = f"the response is nested more than {MAX_JSON_DEPTH} levels deep"
             raise WorkflowFault(http_faults.bad_answer("JSON nested too deeply", detail))
+        excess = excess_of(value)
+        if excess is not None:
+            raise WorkflowFault(http_faults.bad_answer(excess.title, excess.detail))
         return value
     if _BINARY.match(content_type.lower()):
         return base64.b64encode(body).decode()

@@ -39,6 +39,7 @@ SCHEMA: Final = (
     # `done_at_ms` only makes it cover the backlog's query.
     """CREATE INDEX waiting ON commands (position, tenant, done_at_ms)
         WHERE done_at_ms IS NULL""",
+    """CREATE INDEX done ON commands (created_at_ms) WHERE done_at_ms IS NOT NULL""",
 )
 _INSERT: Final = RowInsert(
     "commands",

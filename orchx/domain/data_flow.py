@@ -15,13 +15,16 @@ from orchx.domain import faults
 from orchx.domain.document import Duration, ForkTask, Schema, Task
 from orchx.domain.document_durations import MAX_DURATION_MS, MS_PER_UNIT, iso8601_ms
 from orchx.domain.evolve import branch_of
+from orchx.domain.expression_plans import PathPlan
 from orchx.domain.expressions import Expression, Template
 from orchx.domain.faults import WorkflowFault
 from orchx.domain.json_values import JSON
 from orchx.domain.state import ROOT, Frame
 from orchx.domain.turn import Turn
+from orchx.domain.value_limits import checked
 
 UNSET: Final = msgspec.UNSET
+_WRAPPING: Final = ("task", "workflow", "after")  # arguments that are larger than the data
 
 
 class Scope:
@@ -67,7 +70,18 @@ class Scope:
         """Return a template's value on `data`."""
         if template.expression is None:
             return template.constant
-        return self.evaluate(template.expression, data)
+        return self.value(template.expression, data)
+
+    def value(self, expression: Expression, data: JSON) -> JSON:
+        """Return the value of an expression, to be kept: it is within the limits.
+
+        A path leads to a part of something that has been checked.
+        """
+        found = self.evaluate(expression, data)
+        plan = expression.plan
+        if found is data or (type(plan) is PathPlan and plan.variable not in _WRAPPING):
+            return found
+        return checked(found)
 
     def holds(self, expression: Expression, data: JSON) -> bool:
         """Return whether a condition holds: anything but false and null, as in jq."""

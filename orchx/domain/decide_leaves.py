@@ -24,9 +24,11 @@ from orchx.domain.json_values import JSON
 from orchx.domain.keys import child_workflow_id, idempotency_key
 from orchx.domain.state import Frame, call_site
 from orchx.domain.turn import Turn
+from orchx.domain.value_limits import checked
 
 UNSET: Final = msgspec.UNSET
 MAX_ITEMS = 100_000
+_GIVEN: Final = ("call", "fork", "listen", "run")  # tasks whose raw output has not been checked
 
 
 def begin(turn: Turn, parent: Frame, task: d.Task) -> None:
@@ -116,6 +118,8 @@ def complete(
     """End a task that was under way with its raw output."""
     task = turn.plan.tasks[frame.reference]
     try:
+        if frame.kind in _GIVEN:
+            checked(raw_output)
         output, context = task_output(scope_of(turn, frame), task, raw_output)
     except WorkflowFault as fault:
         turn.fault(frame, fault.fault)
@@ -279,7 +283,7 @@ def _match(
         return None
     values: dict[str, JSON] = {}
     for correlation in wanted.correlate:
-        value = scope.evaluate(correlation.from_, event)
+        value = scope.value(correlation.from_, event)
         if correlation.expect is not None:
             expected = scope.fill(correlation.expect, frame.input)
         else:
@@ -358,7 +362,7 @@ def _begin_try(scope: Scope, task: d.TryTask, data: JSON) -> None:
 
 
 def _begin_for(scope: Scope, task: d.ForTask, data: JSON) -> None:
-    items = scope.evaluate(task.items, data)
+    items = scope.value(task.items, data)
     if items is None:
         items = []
     if not isinstance(items, list) or len(items) > MAX_ITEMS:

@@ -18,6 +18,7 @@ from orchx.domain.decide import open_workflow
 from orchx.domain.events import (
     AnyEvent,
     DefinitionRef,
+    Record,
     WorkflowActivated,
     WorkflowFaulted,
     WorkflowStarted,
@@ -29,7 +30,7 @@ from orchx.domain.turn import Turn
 from orchx.engine.environment import TurnEnvironment, World
 from orchx.engine.live import Live
 from orchx.engine.plans import Plan, Plans
-from orchx.errors import Fenced, NotFound
+from orchx.errors import CallerError, Fenced, NotFound
 from orchx.ports.event_log import Claim, Claimed, EventLog
 
 T = TypeVar("T")
@@ -87,7 +88,7 @@ class Activator:
             plan = await self._plans.published(
                 command.namespace, command.name, command.version, command.digest
             )
-        except NotFound as error:
+        except CallerError as error:  # gone, or not readable by this release
             events = _cannot_start(command, str(error))
         else:
             opening = await self._open(command, plan, env)
@@ -166,7 +167,11 @@ class Activator:
             return Activated(state=state)
         if state.definition is None:
             raise NotFound(f"the log has no start of workflow {workflow_id}")
-        plan = await self._plans.pinned(state.definition.digest)
+        try:
+            plan = await self._plans.pinned(state.definition.digest)
+        except CallerError as error:
+            await self._end_without_plan(state, claimed.epoch, reader.seq, str(error))
+            return Activated(state=state)
         live = Live(
             state,
             plan,
@@ -175,6 +180,22 @@ class Activator:
             traceparent=traceparent,
         )
         return Activated(state=state, live=live)
+
+    async def _end_without_plan(self, state: WorkflowState, epoch: int, seq: int, why: str) -> None:
+        """End a workflow whose pinned plan this release cannot read: visibly, and for good."""
+        now_ms = self._world.now()
+        fault = faults.standard(faults.CONFIGURATION, "Plan cannot be read", detail=why[:1000])
+        event = WorkflowFaulted(error=fault)
+        record = Record(
+            workflow_id=state.workflow_id,
+            epoch=epoch,
+            owner=self._incarnation,
+            seq=seq + 1,
+            at_ms=now_ms,
+            event=event,
+        )
+        await self._log.append([record])
+        apply(state, event, now_ms)
 
 
 def _cannot_start(

@@ -24,11 +24,13 @@ from orchx.ports.supervision import Ending, Load, OwnerReport
 logger = structlog.get_logger(__name__)
 
 LOST_PAUSE_S = 0.5
+MAX_LOST_PAUSE_S = 30.0
+MAX_DOUBLINGS = 10
 ACKNOWLEDGE_PAUSE_S = 0.02
 
 
 class Dispatcher:
-    """Routes commands and reports. `Recovery` fills it at start, `Audit` checks it.
+    """Routes commands and reports. `Supervision` fills it at start and watches over it.
 
     Args:
         queue: where commands are durable.
@@ -137,6 +139,9 @@ class Dispatcher:
         for passivation in report.passivated:
             entry = self._held(passivation.workflow_id, station)
             if entry is not None:
+                self.subscriptions.remove(passivation.workflow_id)
+                if passivation.listens:
+                    self.subscriptions.add(passivation.workflow_id, passivation.listens)
                 self.roster.sleep(entry, passivation.due_at_ms)
         for workflow_id in report.lost:
             entry = self._held(workflow_id, station)
@@ -173,7 +178,9 @@ class Dispatcher:
     async def _displace_later(self, entry: Entry) -> None:
         """Place a lost workflow again, after a pause: what failed now may fail again at once."""
         self.roster.release(entry)
-        await self._clock.sleep(LOST_PAUSE_S)
+        pause_s = min(LOST_PAUSE_S * 2**entry.lost, MAX_LOST_PAUSE_S)
+        entry.lost = min(entry.lost + 1, MAX_DOUBLINGS)
+        await self._clock.sleep(pause_s)
         if self.roster.entries.get(entry.workflow_id) is entry:
             self.roster.seek_place(entry)
 
@@ -201,7 +208,11 @@ class Dispatcher:
         await self._clock.sleep(ACKNOWLEDGE_PAUSE_S)
         batch, self._acknowledged = self._acknowledged, []
         self._acknowledging = False
-        await self._queue.acknowledge(batch)
+        try:
+            await self._queue.acknowledge(batch)
+        except OrchxError:
+            self._acknowledged[:0] = batch
+            raise
 
     # -- life ------------------------------------------------------------------------------
 
@@ -223,3 +234,5 @@ class Dispatcher:
         except OrchxError as error:
             # what it was about is durable; audit and projector bring it up again
             logger.error("background work failed", error=str(error))
+        except Exception:  # this actor's edge: it must not vanish
+            logger.exception("background work failed")

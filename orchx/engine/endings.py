@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Sequence
 import structlog
 
 from orchx.domain import messages as m
-from orchx.errors import TryLater
+from orchx.errors import OrchxError
 from orchx.ports.clock import Clock
 from orchx.ports.supervision import DispatcherLink, Ending, Load
 
@@ -40,6 +40,7 @@ class DispatcherMail:
         self._load_at_ms = 0
         self.load = Load(waiting=0, by_tenant={}, running=0)
         self.reachable = True
+        self._troubles: dict[str, type[Exception]] = {}
 
     def offer(self, commands: Sequence[m.AnyCommand]) -> None:
         """Send commands at the end of this turn of the loop."""
@@ -55,6 +56,10 @@ class DispatcherMail:
             self._watched.append(workflow_id)
             self._plan()
         return future
+
+    def expects(self, workflow_id: str) -> bool:
+        """Return whether anyone waits for the workflow's end."""
+        return workflow_id in self._waiters
 
     def forget(self, workflow_id: str, future: asyncio.Future[Ending]) -> None:
         """Nobody waits on this future any more."""
@@ -101,9 +106,9 @@ class DispatcherMail:
             self.load = await self._link.offer(commands, watcher=self._watcher, watched=watched)
             self._load_at_ms = self._clock.now_ms()
             self.reachable = True
-        except TryLater as error:
-            if self.reachable:
-                logger.warning("dispatcher unreachable", error=str(error))
+            self._troubles.pop("offer", None)
+        except Exception as error:  # the edge: nobody above could send it again
+            self._note("offer", error)
             self.reachable = False
             await self._clock.sleep(RETRY_PAUSE_S)
             if len(self._commands) + len(commands) <= MAX_UNSENT:
@@ -122,13 +127,27 @@ class DispatcherMail:
         while True:
             try:
                 endings = await self._link.endings(self._watcher, POLL_S)
-            except TryLater:
+                self._hand_out(endings)
+                self._troubles.pop("endings", None)
+            except Exception as error:  # the edge: whoever waits would never be told again
+                self._note("endings", error)
                 await self._clock.sleep(RETRY_PAUSE_S)
                 # a new Dispatcher does not know what this process waits for
                 self._watched.extend(w for w in self._waiters if w not in self._watched)
                 self._plan()
-                continue
-            for ending in endings:
-                for future in self._waiters.pop(ending.workflow_id, ()):
-                    if not future.done():
-                        future.set_result(ending)
+
+    def _hand_out(self, endings: Sequence[Ending]) -> None:
+        for ending in endings:
+            for future in self._waiters.pop(ending.workflow_id, ()):
+                if not future.done():
+                    future.set_result(ending)
+
+    def _note(self, what: str, error: Exception) -> None:
+        """Log an error, but not again and again while it stays the same."""
+        if self._troubles.get(what) is type(error):
+            return
+        self._troubles[what] = type(error)
+        if isinstance(error, OrchxError):
+            logger.warning("dispatcher unreachable", at=what, error=str(error))
+        else:
+            logger.error("dispatcher link failed", at=what, exc_info=error)

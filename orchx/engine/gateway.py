@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+
+import msgspec
 
 from orchx.domain import messages as m
 from orchx.domain.events import TERMINAL_EVENTS, Record
@@ -75,7 +77,8 @@ class EngineGateway:
         fresh = [c for c, a in zip(commands, accepted, strict=True) if not a.duplicate]
         for command in fresh:
             if isinstance(command, m.StartWorkflow):
-                self._recent[command.workflow_id] = command
+                # without its input: an end may be long in coming, and nobody asks for that
+                self._recent[command.workflow_id] = msgspec.structs.replace(command, input=None)
         while len(self._recent) > MAX_RECENT:
             self._recent.popitem(last=False)
         if fresh:
@@ -95,8 +98,27 @@ class EngineGateway:
             self._admission.update(self._mail.load)
             self._admission.check(by_tenant, deadlines_ms, self._clock.now_ms())
 
+    async def accepted(self, command_ids: Sequence[str]) -> Mapping[str, m.StartWorkflow]:
+        """Look each up in the queue, which remembers what was applied for a while too."""
+        found: dict[str, m.StartWorkflow] = {}
+        for command_id in command_ids:
+            command = await self._queue.find(command_id)
+            if isinstance(command, m.StartWorkflow):
+                found[command_id] = command
+        return found
+
     async def wait(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
         """Wait for the end: told by the Dispatcher, and looked up now and then in case not."""
+        summary = await self._end(workflow_id, timeout_s)
+        if summary is not None and not self._mail.expects(workflow_id):
+            self._forget_ended(summary)
+        return summary
+
+    def _forget_ended(self, summary: WorkflowSummary) -> None:
+        if summary.status in TERMINAL:
+            self._recent.pop(summary.workflow_id, None)
+
+    async def _end(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
         until_s = asyncio.get_running_loop().time() + timeout_s
         known = self._recent.get(workflow_id)
         if known is None:
@@ -133,6 +155,7 @@ class EngineGateway:
         """Return the projection's row; an accepted start that it lacks is pending."""
         found = (await self._store.load([workflow_id])).get(workflow_id)
         if found is not None:
+            self._forget_ended(found)
             return found
         start: m.AnyCommand | None = self._recent.get(workflow_id)
         if start is None:

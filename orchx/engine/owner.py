@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -87,6 +87,7 @@ class Owner:
         self._ready: deque[Live] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._round_planned = False
+        self._checks = 0  # how many look for superseded workflows before anything is decided
         self._lease_until_ms = clock.now_ms() + settings.lease_ms
         self._closed = False
 
@@ -121,6 +122,9 @@ class Owner:
         self._renew_lease()
         wanted = set(expected)
         here = self._live.keys() | self._opening.keys()
+        strangers = [key for key in self._live if key not in wanted]
+        if strangers:
+            self._spawn(self._let_go_of_superseded(strangers))
         return OwnerStatus(
             incarnation=self.incarnation,
             unknown=[i for i in expected if i not in here],
@@ -173,6 +177,8 @@ class Owner:
             self._outbox.applied(live.workflow_id)
             if self._retire_if_over(live):
                 return
+            if opening.unsettled:
+                self._post(live, m.Resume(again=False))
         else:
             self._announce_listeners(live)
             self._post(live, m.Resume())
@@ -184,11 +190,8 @@ class Owner:
 
     def _announce_listeners(self, live: Live) -> None:
         """Tell again what a workflow listens for: its last owner may have died before it did."""
-        for frame in live.state.frames.values():
-            task = live.plan.definition.tasks.get(frame.reference)
-            if isinstance(task, ListenTask):
-                types = types_listened_for(task)
-                self._outbox.listening(Subscription(workflow_id=live.workflow_id, types=types))
+        for types in _listens(live):
+            self._outbox.listening(Subscription(workflow_id=live.workflow_id, types=types))
 
     def _take(self, live: Live, assignment: Assignment) -> None:
         live.watched |= assignment.watched
@@ -219,12 +222,13 @@ class Owner:
         self._round_planned = False
         if self._closed or not self._ready:
             return
-        if self._clock.now_ms() >= self._lease_until_ms:
+        if self._checks or self._clock.now_ms() >= self._lease_until_ms:
             self._round_planned = True
             interval_s = self._sweep.interval_ms / 1000
             asyncio.get_running_loop().call_later(interval_s, self._start_round)
             return
-        batch, self._ready = self._ready, deque()
+        batch = [live for live in self._ready if self._live.get(live.workflow_id) is live]
+        self._ready = deque()
         quick = [live for live in batch if not live.plan.definition.needs_sandbox]
         if quick:
             turns = [(live, turn) for live in quick for turn in self._decide(live)]
@@ -273,7 +277,7 @@ class Owner:
             try:
                 await self._log.append(records)
                 fenced = await self._find_superseded(turns)
-            except OrchxError as error:
+            except Exception as error:  # this actor's edge: nobody may stay busy for ever
                 self._give_up([live for live, _ in turns], error)
                 return
             if fenced:
@@ -281,6 +285,7 @@ class Owner:
                 turns = [(live, turn) for live, turn in turns if live not in fenced]
         if self._closed:
             return
+        turns = [(live, turn) for live, turn in turns if self._live.get(live.workflow_id) is live]
         for live, turn in turns:
             self._take_over(live, turn)
         for live in {id(live): live for live, _ in turns}.values():
@@ -332,17 +337,21 @@ class Owner:
         self._drop(live)
         if live.state.passivated:
             self._outbox.passivated(
-                Passivation(workflow_id=live.workflow_id, due_at_ms=live.state.next_due_ms())
+                Passivation(
+                    workflow_id=live.workflow_id,
+                    due_at_ms=live.state.next_due_ms(),
+                    listens=sorted({kind for types in _listens(live) for kind in types or ["*"]}),
+                )
             )
         return True
 
-    def _give_up(self, lives: Iterable[Live], error: OrchxError) -> None:
+    def _give_up(self, lives: Iterable[Live], error: Exception) -> None:
         """Let go of workflows whose append failed.
 
         What is durable is unknown, so the state is too. The Dispatcher has them taken up
         again, from the log.
         """
-        logger.error("append failed", error=str(error))
+        logger.error("append failed", exc_info=None if isinstance(error, OrchxError) else error)
         for live in lives:
             if self._live.get(live.workflow_id) is live:
                 self._drop(live)
@@ -380,7 +389,28 @@ class Owner:
             self._arm_timer(live)
 
     def _renew_lease(self) -> None:
-        self._lease_until_ms = self._clock.now_ms() + self._settings.lease_ms
+        now_ms = self._clock.now_ms()
+        if now_ms >= self._lease_until_ms and self._live:
+            # others may own what is here: nothing is decided before that is known
+            self._checks += 1
+            self._spawn(self._let_go_of_superseded(list(self._live), holds_rounds=True))
+        self._lease_until_ms = now_ms + self._settings.lease_ms
+
+    async def _let_go_of_superseded(
+        self, workflow_ids: Sequence[str], *, holds_rounds: bool = False
+    ) -> None:
+        """Drop workflows that another owner has claimed meanwhile."""
+        try:
+            epochs = await self._log.epochs(workflow_ids)
+            for workflow_id in workflow_ids:
+                live = self._live.get(workflow_id)
+                if live is not None and epochs.get(workflow_id, 0) > live.epoch:
+                    logger.warning("superseded", workflow_id=workflow_id)
+                    self._drop(live)
+        except OrchxError as error:
+            logger.warning("epochs not known", error=str(error))
+        finally:
+            self._checks -= holds_rounds
 
     async def sweep(self) -> None:
         """Passivate what only waits, and dispatch again what the pools have lost."""
@@ -435,7 +465,20 @@ class Owner:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("owner's work failed", exc_info=task.exception())
+
+
+def _listens(live: Live) -> Iterator[list[str]]:
+    """Yield the event types of each task that listens now; an empty list is any type."""
+    for frame in live.state.frames.values():
+        task = live.plan.definition.tasks.get(frame.reference)
+        if isinstance(task, ListenTask):
+            yield types_listened_for(task)
 
 
 def _matters(live: Live, turn: Turn) -> bool:

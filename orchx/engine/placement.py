@@ -34,8 +34,10 @@ class Entry:
     fresh: bool = False  # not started yet
     passive: bool = False  # let go by its owner, until `due_at_ms` or a command
     due_at_ms: int | None = None
+    timer_ms: int | None = None  # the due time that a timer is set for
     commands: dict[str, AnyCommand] = field(default_factory=dict)
     sent_ms: int = 0
+    lost: int = 0  # how often in a row an owner could not take it up
     watched: bool = False
 
 
@@ -118,9 +120,7 @@ class Stations:
 
         That is what `dedicated` and critical ones do, where there are dedicated owners.
         """
-        wanted = entry.isolation == "dedicated" or (
-            entry.isolation == "auto" and entry.priority == CRITICAL
-        )
+        wanted = entry.isolation == "dedicated" or entry.priority == CRITICAL
         return wanted and bool(self._dedicated)
 
     def choose(self, entry: Entry) -> Station | None:

@@ -57,6 +57,9 @@ class Roster:
         entry = self.entries.get(workflow_id or "")
         if entry is not None:
             entry.commands.pop(command_id, None)
+            entry.lost = 0
+            if command_id == workflow_id:
+                entry.fresh = False  # it has begun: if it is displaced, it goes first
 
     def remove(self, workflow_id: str) -> list[str]:
         """Forget a workflow that is over; returns the ids of commands that came too late."""
@@ -112,7 +115,8 @@ class Roster:
         entry.due_at_ms = due_at_ms
         if entry.commands:
             self.seek_place(entry)
-        elif due_at_ms is not None:
+        elif due_at_ms is not None and due_at_ms != entry.timer_ms:
+            entry.timer_ms = due_at_ms
             heapq.heappush(self._due, (due_at_ms, entry.workflow_id))
             self._arm()
         self.place_soon()
@@ -191,6 +195,10 @@ class Roster:
         while self._due and self._due[0][0] <= now_ms:
             due_at_ms, workflow_id = heapq.heappop(self._due)
             entry = self.entries.get(workflow_id)
-            if entry is not None and entry.owner is None and entry.due_at_ms == due_at_ms:
+            if entry is None:
+                continue
+            if entry.timer_ms == due_at_ms:
+                entry.timer_ms = None
+            if entry.owner is None and entry.due_at_ms == due_at_ms:
                 self.seek_place(entry)
         self._arm()

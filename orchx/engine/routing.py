@@ -97,24 +97,25 @@ class Resolver:
 async def put_known(
     queue: CommandQueue, commands: Sequence[m.AnyCommand]
 ) -> Sequence[m.AnyCommand]:
-    """Queue what workflows caused; returns what is in the queue now.
+    """Queue what workflows caused; returns what was not in the queue before.
 
     An id that is known with another content is the same thing, told differently: an event
     emitted again by a retry, a child whose `latest` version has changed. The first one counts.
+    What was there before has been offered, or the audit will find that it was not.
     """
     try:
-        await queue.put(commands)
+        accepted = await queue.put(commands)
     except Conflict:
         stored: list[m.AnyCommand] = []
         for command in commands:
             try:
-                await queue.put([command])
+                (one,) = await queue.put([command])
             except Conflict:
                 logger.info("command known with another content", command_id=command.id)
             else:
-                stored.append(command)
+                stored += [] if one.duplicate else [command]
         return stored
-    return commands
+    return [c for c, a in zip(commands, accepted, strict=True) if not a.duplicate]
 
 
 def broadcast_command(event: dict[str, object], now_ms: int) -> m.DeliverEvent:

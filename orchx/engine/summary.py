@@ -7,7 +7,7 @@ and frozen once per batch, instead of copied for each record.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from orchx.domain import events as e
 from orchx.domain.json_values import JSON
@@ -32,6 +32,7 @@ class LiveSummary:
         "due_at_ms",
         "ended_at_ms",
         "error",
+        "isolation",
         "labels",
         "lineage",
         "listeners",
@@ -64,6 +65,7 @@ class LiveSummary:
         self.tenant = "default"
         self.type: str | None = None
         self.priority = 5
+        self.isolation: Literal["auto", "shared", "dedicated"] = "auto"
         self.deadline_ms: int | None = None
         self.created_at_ms = 0
         self.updated_at_ms = 0
@@ -109,6 +111,7 @@ class LiveSummary:
             tenant=self.tenant,
             type=self.type,
             priority=self.priority,
+            isolation=self.isolation,
             deadline_ms=self.deadline_ms,
             created_at_ms=self.created_at_ms,
             updated_at_ms=self.updated_at_ms,
@@ -170,6 +173,7 @@ def _started(live: LiveSummary, event: e.WorkflowStarted, record: e.Record) -> N
     live.tenant = request.tenant
     live.type = request.type
     live.priority = request.priority
+    live.isolation = request.isolation
     live.deadline_ms = request.deadline_ms
     live.parent_id = request.parent.workflow_id if request.parent is not None else None
     live.labels = request.labels or _NO_LABELS

@@ -14,7 +14,7 @@ import structlog
 
 from orchx.engine.dispatcher import Dispatcher
 from orchx.engine.placement import Entry, Station
-from orchx.errors import OrchxError, Unavailable
+from orchx.errors import OrchxError, TryLater, Unavailable
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import CommandQueue
 from orchx.ports.state_store import StateStore, WorkflowSummary
@@ -53,12 +53,17 @@ class Supervision:
         self._clock = clock
         self._owners = owners
         self._sweep = sweep
-        self._sweeps = 0
         self._suspects: set[str] = set()
 
     async def recover(self) -> None:
         """Fill the books: what owners hold, what the projection knows, what is queued."""
-        await self._barrier()
+        while True:
+            try:
+                await self._barrier()
+                break
+            except TryLater as error:  # a long log takes the projector its time
+                logger.warning("waiting for the projection", reason=str(error))
+                await self._clock.sleep(self._sweep.interval_ms / 1000)
         after_id = ""
         while page := await self._store.unfinished(after_id=after_id, limit=PAGE):
             for summary in page:
@@ -79,6 +84,7 @@ class Supervision:
             tenant=summary.tenant,
             priority=summary.priority,
             deadline_ms=summary.deadline_ms,
+            isolation=summary.isolation,
         )
         self._roster.entries[summary.workflow_id] = entry
         if summary.listens:
@@ -95,16 +101,26 @@ class Supervision:
     # -- sweeping --------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Sweep for ever; a failed sweep is logged and made again."""
+        """Sweep and audit for ever; what fails is logged and made again.
+
+        They do not wait for each other: a slow store must not cost the owners their lease.
+        """
+        interval_s = self._sweep.interval_ms / 1000
+        await asyncio.gather(
+            self._for_ever(interval_s, self.sweep),
+            self._for_ever(interval_s * SWEEPS_PER_AUDIT, self.audit),
+        )
+
+    async def _for_ever(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._clock.sleep(self._sweep.interval_ms / 1000)
+            await self._clock.sleep(interval_s)
             try:
-                await self.sweep()
+                await step()
             except OrchxError as error:
-                logger.error("sweep failed", error=str(error))
+                logger.error("supervision failed", error=str(error))
 
     async def sweep(self) -> None:
-        """Reconcile with every owner; now and then audit the books against the stores."""
+        """Reconcile with every owner, and send again what it seems not to have got."""
         await self._reconcile_all()
         now_ms = self._clock.now_ms()
         for station in self._roster.stations:
@@ -114,10 +130,6 @@ class Supervision:
                     self._roster.resend(entry)
         self._roster.place_soon()
         self._dispatcher.watchers.forget_silent()
-        self._sweeps += 1
-        if self._sweeps % SWEEPS_PER_AUDIT == 0:
-            await self.audit()
-            await self._queue.prune(older_than_ms=now_ms - PRUNE_AFTER_MS)
 
     async def _reconcile_all(self) -> None:
         """Ask all owners at once: those that are silent must not cost the others their lease."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchx.domain.events import Record
-from orchx.domain.messages import AnyCommand
+from orchx.domain.messages import AnyCommand, StartWorkflow
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import Accepted
 from orchx.ports.deliveries import Deliveries
@@ -47,6 +47,10 @@ class Gateway(Protocol):
             Conflict: an id was used before with another content.
             StorageFull: the disk took no more; nothing was accepted.
         """
+        ...
+
+    async def accepted(self, command_ids: Sequence[str]) -> Mapping[str, StartWorkflow]:
+        """Return the starts among these ids that were accepted before and are remembered."""
         ...
 
     async def wait(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:

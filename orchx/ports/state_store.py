@@ -53,6 +53,7 @@ class WorkflowSummary:
     tasks_completed: int = 0
     tasks_faulted: int = 0
     retries: int = 0
+    isolation: Literal["auto", "shared", "dedicated"] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

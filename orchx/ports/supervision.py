@@ -39,10 +39,14 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Passivation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A workflow was let go: wake it at `due_at_ms`, or for a command."""
+    """A workflow was let go: wake it at `due_at_ms`, or for a command.
+
+    `listens` are the event types that it listens for now (`*`: any); none, if it does not.
+    """
 
     workflow_id: str
     due_at_ms: int | None = None
+    listens: list[str] = []
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

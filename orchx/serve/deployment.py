@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from orchx import bootstrap
+from orchx.actors.cluster import free_port
 from orchx.actors.handles import Handles
 from orchx.actors.links import ProjectorQuestions, RayDispatcherLink, RayMetricsLink
 from orchx.actors.logs import configure_logs
@@ -64,12 +65,15 @@ class Ingestion:
 def deploy(settings: Settings) -> str:
     """Start Serve if need be and (re)deploy ingestion; returns its base URL.
 
+    With port 0, a free port is taken: Serve and its HAProxy must both be told the same one.
+
     Raises:
         RuntimeError: the deployment did not become healthy.
     """
     settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
+    host, port = settings.http.host, settings.http.port or free_port(settings.http.host)
     serve.start(
-        http_options=HTTPOptions(host=settings.http.host, port=settings.http.port),
+        http_options=HTTPOptions(host=host, port=port),
         logging_config={"log_level": "WARNING"},
     )
     deployment: Any = serve.deployment(
@@ -82,4 +86,4 @@ def deploy(settings: Settings) -> str:
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )(serve.ingress()(Ingestion))
     serve.run(deployment.bind(settings), name=APPLICATION, route_prefix="/")
-    return f"http://{settings.http.host}:{settings.http.port}"
+    return f"http://{host}:{port}"

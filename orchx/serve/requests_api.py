@@ -6,6 +6,7 @@ hand them over in one call (which makes them durable or raises), answer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +17,16 @@ from orchx.domain.events import Callback, Request
 from orchx.domain.json_values import JSON
 from orchx.domain.keys import workflow_id_for
 from orchx.domain.messages import StartWorkflow
-from orchx.errors import Bug, Conflict, InvalidRequest, NotFound, Violation
+from orchx.errors import (
+    Bug,
+    CallerError,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    StorageFull,
+    TryLater,
+    Violation,
+)
 from orchx.ports.command_queue import Accepted
 from orchx.ports.state_store import TERMINAL, WorkflowSummary
 from orchx.serve.answers import accepted_json, workflow_json
@@ -31,6 +41,7 @@ from orchx.serve.validation import MAX_VIOLATIONS, read_model, summary
 
 DEFAULT_TENANT: Final = "default"
 LATEST: Final = "latest"
+_content: Final = msgspec.json.Encoder(order="deterministic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +60,7 @@ async def submit(api: Api, call: Call) -> Response:
     is_batch = isinstance(body, list)
     wait_s = _wait_s(api, call, is_batch)
     items = _read_batch(api, call, body) if is_batch else [_read_single(call, body)]
-    commands = await _commands(api, call, items)
-    accepted = await _submit(api, items, commands)
+    accepted = await _submit(api, call, items)
     if is_batch:
         return json_response({"results": [_result(one) for one in accepted]}, 202)
     return await _answer(api, accepted[0], wait_s, preferred=call.query.wait is None)
@@ -199,7 +209,7 @@ def _missing(item: _Item, found: Runnable | None) -> Violation:
     )
 
 
-def _command(item: _Item, found: Runnable, now_ms: int, traceparent: str) -> StartWorkflow:
+def _command(item: _Item, found: Runnable, now_ms: int, traceparent: str | None) -> StartWorkflow:
     body = item.body
     if item.key is None:
         workflow_id = fresh_workflow_id(now_ms)
@@ -230,36 +240,69 @@ def _command(item: _Item, found: Runnable, now_ms: int, traceparent: str) -> Sta
     )
 
 
-async def _submit(
-    api: Api, items: list[_Item], commands: list[StartWorkflow]
-) -> list[tuple[StartWorkflow, Accepted]]:
+async def _submit(api: Api, call: Call, items: list[_Item]) -> list[tuple[StartWorkflow, Accepted]]:
     try:
-        accepted = await api.gateway.submit(commands)
-    except Conflict:
-        # A repeated request that named no version may meet a newer one than its first try
-        # did: that is still the same request. Offer it again with the version of then.
-        pinned = [
-            await _as_first_accepted(api, item, command)
-            for item, command in zip(items, commands, strict=True)
-        ]
-        if pinned == commands:
+        return await _offer(api, call, items)
+    except (CallerError, TryLater, StorageFull):
+        # What was accepted once stays accepted: a repetition may come after its deadline,
+        # after a newer version or the end of its definition, or while there is no room.
+        known = await _accepted_before(api, items)
+        if not known:
             raise
-        commands = pinned
-        accepted = await api.gateway.submit(commands)
+    fresh = [item for item in items if _keyed_id(item) not in known]
+    offered = iter(await _offer(api, call, fresh) if fresh else ())
+    return [
+        next(offered) if (command := known.get(_keyed_id(item))) is None else _replayed(command)
+        for item in items
+    ]
+
+
+async def _offer(api: Api, call: Call, items: list[_Item]) -> list[tuple[StartWorkflow, Accepted]]:
+    commands = await _commands(api, call, items)
+    accepted = await api.gateway.submit(commands)
     return list(zip(commands, accepted, strict=True))
 
 
-async def _as_first_accepted(api: Api, item: _Item, command: StartWorkflow) -> StartWorkflow:
+async def _accepted_before(api: Api, items: list[_Item]) -> Mapping[str, StartWorkflow]:
+    """Return, by workflow id, what is there already of the items that have a key.
+
+    Raises:
+        Conflict: a key was used before for something else.
+    """
+    keyed = {_keyed_id(item): item for item in items if item.key is not None}
+    if not keyed:
+        return {}
+    known = await api.gateway.accepted(list(keyed))
+    for workflow_id, command in known.items():
+        item = keyed[workflow_id]
+        if not await _asks_for(api, item, command):
+            detail = f"the idempotency key {item.key!r} was used before with another content"
+            raise Conflict(detail)
+    return known
+
+
+async def _asks_for(api: Api, item: _Item, command: StartWorkflow) -> bool:
+    """Tell whether an item, had it met the definition of then, would be this command."""
     choice = item.body.definition
-    if item.key is None or (choice is not None and choice.version != LATEST):
-        return command
-    known = await _show(api, command.workflow_id)
-    if known is None or known.version == command.version:
-        return command
-    stored = await api.gateway.catalog.find(known.namespace, known.name, known.version)
-    if stored is None or (known.namespace, known.name) != (command.namespace, command.name):
-        return command
-    return msgspec.structs.replace(command, version=stored.version, digest=stored.digest)
+    if choice is not None:
+        version = command.version if choice.version == LATEST else choice.version
+        named = (choice.namespace, choice.name, version)
+        if named != (command.namespace, command.name, command.version):
+            return False
+    found = await api.definitions.find(command.namespace, command.name, command.version)
+    if found is None:
+        return False
+    again = _command(item, found, command.created_at_ms, command.traceparent)
+    # as bytes: for Python, true is 1 and 1 is 1.0
+    return _content.encode(again) == _content.encode(command)
+
+
+def _keyed_id(item: _Item) -> str:
+    return "" if item.key is None else workflow_id_for(item.tenant, item.key)
+
+
+def _replayed(command: StartWorkflow) -> tuple[StartWorkflow, Accepted]:
+    return command, Accepted(command_id=command.id, duplicate=True)
 
 
 async def _show(api: Api, workflow_id: str) -> WorkflowSummary | None:

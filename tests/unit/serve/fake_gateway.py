@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 from orchx.domain import events
@@ -21,7 +21,7 @@ from orchx.testing.memory_state_store import MemoryStateStore
 class FakeGateway:
     """A `Gateway` over memory adapters.
 
-    `fail` is raised by everything; `hold` keeps workflows running.
+    `fail` is raised by everything, `full` by submissions; `hold` keeps workflows running.
     """
 
     def __init__(self) -> None:
@@ -35,16 +35,26 @@ class FakeGateway:
         self.saves = 0
         self.hold = False
         self.fail: BaseException | None = None
+        self.full: BaseException | None = None
+        self.lookups = 0
         self.readiness = Readiness(ready=True, parts={"queue": "ok"})
 
     async def submit(self, commands: Sequence[AnyCommand]) -> Sequence[Accepted]:
         self._maybe_fail()
+        if self.full is not None:
+            raise self.full
         accepted = await self.queue.put(commands)
         for command, one in zip(commands, accepted, strict=True):
             if not one.duplicate:
                 self.commands.append(command)
                 await self._apply(command)
         return accepted
+
+    async def accepted(self, command_ids: Sequence[str]) -> Mapping[str, StartWorkflow]:
+        self.lookups += 1
+        self._maybe_fail()
+        found = [await self.queue.find(one) for one in command_ids]
+        return {one.id: one for one in found if isinstance(one, StartWorkflow)}
 
     async def wait(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
         summary = await self.show(workflow_id)
