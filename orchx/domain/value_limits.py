@@ -60,7 +60,8 @@ def excess_of(value: JSON) -> Excess | None:
     parts that are shared count each time, as they are written each time.
     """
     level: list[JSON] = [[value]]
-    depth = count = size = 0
+    depth = size = 0
+    count = -1  # the value itself is not one that it holds
     while level:
         if depth > MAX_DEPTH:
             return _TOO_DEEP
@@ -71,7 +72,7 @@ def excess_of(value: JSON) -> Excess | None:
             if count > MAX_VALUES:
                 return _TOO_MANY
             size += _VALUE_CHARS * len(outer)
-            if isinstance(outer, dict) or isinstance(outer, Mapping):
+            if type(outer) is dict or isinstance(outer, Mapping):
                 for key in outer:
                     size += len(key) + _QUOTE_CHARS
                 inner = outer.values()

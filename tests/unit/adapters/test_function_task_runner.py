@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 import pytest
@@ -178,3 +178,30 @@ def test_a_functions_own_timeout(registry: TaskRegistry, runner: FunctionTaskRun
     call = CallDetails(function="f", target="function")
     request = TaskRequest(workflow_id="w", frame=1, key="k", owner="o", reference="/", call=call)
     assert runner.timeout_ms(request) == 1_500
+
+
+@pytest.mark.parametrize("pool", ["io", "cpu"])
+@pytest.mark.parametrize(
+    ("result", "title"),
+    [
+        ([2**64], "result: integer out of range"),
+        ({"n": -(2**63) - 1}, "result: integer out of range"),
+        ([float("nan")], "result: number is not finite"),
+        (float("inf"), "result: number is not finite"),
+    ],
+)
+async def test_a_result_that_no_message_can_carry(
+    registry: TaskRegistry,
+    runner: FunctionTaskRunner,
+    pool: Literal["io", "cpu"],
+    result: Any,
+    title: str,
+) -> None:
+    @task(name="wide", pool=pool, registry=registry)
+    def wide() -> Any:
+        return result
+
+    outcome = await run(runner, "wide")
+
+    assert outcome.error is not None
+    assert (outcome.error.type, outcome.error.status, outcome.error.title) == (RUNTIME, 500, title)

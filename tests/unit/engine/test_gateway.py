@@ -1,0 +1,175 @@
+"""The gateway over memory adapters, and its mail when the Dispatcher's side fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from orchx.domain.events import Request
+from orchx.domain.messages import AnyCommand, CancelWorkflow, StartWorkflow
+from orchx.engine import gateway as gateway_module
+from orchx.engine.admission import Admission
+from orchx.engine.endings import RETRY_PAUSE_S, DispatcherMail
+from orchx.engine.gateway import EngineGateway, pending
+from orchx.errors import DriverError, Unavailable
+from orchx.ports.supervision import Ending, Load
+from orchx.settings import AdmissionSettings
+from orchx.testing.memory_catalog import MemoryCatalog
+from orchx.testing.memory_command_queue import MemoryCommandQueue
+from orchx.testing.memory_deliveries import MemoryDeliveries
+from orchx.testing.memory_event_log import MemoryEventLog
+from orchx.testing.memory_state_store import MemoryStateStore
+from orchx.testing.virtual_clock import VirtualClock
+
+FAILURES = [Unavailable("away"), DriverError("broken"), RuntimeError("unforeseen")]
+
+
+@dataclass
+class Link:
+    """A Dispatcher that is told what to answer; an exception in the queue is raised."""
+
+    answers: asyncio.Queue[list[Ending] | Exception] = field(default_factory=asyncio.Queue)
+    offers: list[Exception] = field(default_factory=list)
+    offered: list[AnyCommand] = field(default_factory=list)
+    watched: list[str] = field(default_factory=list)
+
+    async def offer(
+        self, commands: Sequence[AnyCommand], *, watcher: str, watched: Sequence[str]
+    ) -> Load:
+        if self.offers:
+            raise self.offers.pop(0)
+        self.offered += commands
+        self.watched += watched
+        return Load(waiting=0, by_tenant={}, running=0)
+
+    async def watch(self, watcher: str, workflow_ids: Sequence[str]) -> Sequence[str]:
+        return workflow_ids
+
+    async def endings(self, watcher: str, timeout_s: float) -> Sequence[Ending]:
+        answer = await self.answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@dataclass
+class Rig:
+    link: Link
+    clock: VirtualClock
+    mail: DispatcherMail
+    queue: MemoryCommandQueue
+    store: MemoryStateStore
+    gateway: EngineGateway
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _no_metrics() -> bytes:
+    return b""
+
+
+def make_rig() -> Rig:
+    link, clock, queue, store = Link(), VirtualClock(), MemoryCommandQueue(), MemoryStateStore()
+    mail = DispatcherMail(link, "w", clock)
+    gateway = EngineGateway(
+        queue=queue,
+        log=MemoryEventLog(),
+        store=store,
+        catalog=MemoryCatalog(),
+        deliveries=MemoryDeliveries(),
+        mail=mail,
+        admission=Admission(AdmissionSettings()),
+        clock=clock,
+        barrier=_nothing,
+        exposition=_no_metrics,
+    )
+    return Rig(link, clock, mail, queue, store, gateway)
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    return make_rig()
+
+
+def start(workflow_id: str = "wf") -> StartWorkflow:
+    return StartWorkflow(
+        id=workflow_id,
+        workflow_id=workflow_id,
+        created_at_ms=1,
+        namespace="hr",
+        name="leave",
+        version="1.0.0",
+        digest="d",
+        input={"large": "x" * 1000},
+        request=Request(labels={"a": "b"}),
+    )
+
+
+def ending(workflow_id: str = "wf") -> Ending:
+    return Ending(workflow_id=workflow_id, status="completed", ended_at_ms=9, output=3, told=True)
+
+
+async def test_what_was_accepted_is_found_with_its_input(rig: Rig) -> None:
+    await rig.gateway.submit([start(), CancelWorkflow(id="c", workflow_id="wf", created_at_ms=1)])
+    assert await rig.gateway.accepted(["wf", "c", "nope"]) == {"wf": start()}
+
+
+async def test_no_input_is_kept_and_an_end_that_was_told_is_forgotten(rig: Rig) -> None:
+    rig.mail.start()
+    await rig.gateway.submit([start()])
+    kept = rig.gateway._recent["wf"]
+    assert kept.input is None
+    assert await rig.gateway.show("wf") == pending(start()) == pending(kept)
+    waits = [asyncio.create_task(rig.gateway.wait("wf", 60)) for _ in range(2)]
+    await rig.clock.advance(0)
+    rig.link.answers.put_nowait([ending()])
+    first, second = await asyncio.gather(*waits)
+    assert first == second
+    assert first is not None
+    assert (first.status, first.output, first.labels) == ("completed", 3, {"a": "b"})
+    assert not rig.gateway._recent
+    rig.mail.close()
+
+
+async def test_what_still_runs_when_time_is_up_is_kept(rig: Rig) -> None:
+    await rig.gateway.submit([start()])
+    assert await rig.gateway.wait("wf", 0) is None
+    assert "wf" in rig.gateway._recent
+
+
+async def test_what_the_projection_shows_as_ended_is_forgotten(rig: Rig) -> None:
+    await rig.gateway.submit([start()])
+    await rig.store.save([gateway_module.ended(start(), ending())], offset=1)
+    assert (await rig.gateway.show("wf")).status == "completed"
+    assert not rig.gateway._recent
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_listening_survives_any_error(rig: Rig, failure: Exception) -> None:
+    rig.mail.start()
+    future = rig.mail.expect("wf")
+    await rig.clock.advance(0)
+    assert rig.link.watched == ["wf"]
+    for _ in range(2):
+        rig.link.answers.put_nowait(failure)
+        await rig.clock.advance(RETRY_PAUSE_S)
+    assert rig.link.watched == ["wf"] * 3  # a new Dispatcher is told what is waited for
+    rig.link.answers.put_nowait([ending()])
+    await rig.clock.advance(0)
+    assert future.result() == ending()
+    rig.mail.close()
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_sending_survives_any_error(rig: Rig, failure: Exception) -> None:
+    rig.link.offers = [failure, failure]
+    rig.mail.offer([start()])
+    await rig.clock.advance(0)
+    assert (rig.mail.reachable, rig.link.offered) == (False, [])
+    await rig.clock.advance(2 * RETRY_PAUSE_S)
+    assert (rig.mail.reachable, rig.link.offered) == (True, [start()])
