@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -60,7 +61,8 @@ def main() -> int:
             admission=AdmissionSettings(tenant_share=1.0),
             log_level="warning",
         )
-        rows = _run(settings, arguments.seconds, has_wrk=shutil.which("wrk") is not None)
+        with contextlib.redirect_stdout(sys.stderr):  # Ray prints warnings to standard output
+            rows = _run(settings, arguments.seconds, has_wrk=shutil.which("wrk") is not None)
         result = {"machine": machine(folder), "seconds_per_run": arguments.seconds, "rows": rows}
     _print(result, as_json=arguments.json)
     return 1 if any(row["failed"] for row in rows) else 0

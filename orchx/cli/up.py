@@ -29,6 +29,7 @@ def run_up(options: UpOptions) -> int:
         signal.signal(number, lambda *_: stop.set())
     if options.json:
         _print_json(running)
+        sys.stdout = sys.stderr  # Ray prints warnings to standard output
     else:
         _print_welcome(console, settings, running)
     stop.wait()

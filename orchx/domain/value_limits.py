@@ -2,6 +2,7 @@
 
 A document is bounded, and so is what comes in from outside, but a loop can make each value
 out of the one before. What is checked here can be encoded, sent, stored and shown.
+Texts and names count by their characters, all else by how many values there are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from orchx.domain.json_values import JSON
 
 MAX_DEPTH: Final = 200  # arrays and objects inside each other; msgspec takes some 900
 MAX_VALUES: Final = 100_000
-MAX_SIZE: Final = 2 * 1_048_576  # room for a request or an answer of 1 MiB in base 64
+MAX_SIZE: Final = 2 * 1_048_576  # characters: room for an answer of 1 MiB in base 64
 MIN_INTEGER: Final = -(2**63)
 MAX_INTEGER: Final = 2**64 - 1  # what msgpack can carry
 
@@ -31,13 +32,14 @@ _TOO_DEEP: Final = Excess(
     "nested too deeply", f"arrays and objects may be nested at most {MAX_DEPTH} levels deep"
 )
 _TOO_MANY: Final = Excess("value too large", f"it may hold at most {MAX_VALUES} values")
-_TOO_LARGE: Final = Excess("value too large", f"it may have at most {MAX_SIZE} characters as JSON")
+_TOO_LARGE: Final = Excess(
+    "value too large", f"its texts and names may have at most {MAX_SIZE} characters"
+)
 _TOO_WIDE: Final = Excess(
     "integer out of range", f"an integer must be between {MIN_INTEGER} and {MAX_INTEGER}"
 )
 _NOT_FINITE: Final = Excess("number is not finite", "JSON has no NaN and no infinity")
-_VALUE_CHARS: Final = 2  # the least that a value in an array or object takes, with its comma
-_QUOTE_CHARS: Final = 2
+_NOT_JSON: Final = Excess("value is not JSON", "a name in an object must be text")
 
 
 def checked(value: JSON) -> JSON:
@@ -59,11 +61,19 @@ def excess_of(value: JSON) -> Excess | None:
     It goes down level by level, without recursion, and stops as soon as a limit is broken:
     parts that are shared count each time, as they are written each time.
     """
-    level: list[JSON] = [[value]]
-    depth = size = 0
-    count = -1  # the value itself is not one that it holds
+    level: list[JSON] = []
+    depth = count = size = 0
+    kind = type(value)
+    if kind is dict or kind is list:
+        level.append(value)
+    elif kind is str:
+        return _TOO_LARGE if len(value) > MAX_SIZE else None
+    else:
+        excess = _excess_of_other(value, level)
+        if excess is not None:
+            return excess
     while level:
-        if depth > MAX_DEPTH:
+        if depth == MAX_DEPTH:
             return _TOO_DEEP
         depth += 1
         below: list[JSON] = []
@@ -71,19 +81,23 @@ def excess_of(value: JSON) -> Excess | None:
             count += len(outer)
             if count > MAX_VALUES:
                 return _TOO_MANY
-            size += _VALUE_CHARS * len(outer)
-            if type(outer) is dict or isinstance(outer, Mapping):
-                for key in outer:
-                    size += len(key) + _QUOTE_CHARS
+            inner = outer
+            kind = type(outer)
+            if kind is dict or (kind is not list and isinstance(outer, Mapping)):
                 inner = outer.values()
-            else:
-                inner = outer
+                try:
+                    size += len("".join(outer))
+                except TypeError:
+                    return _NOT_JSON
             for part in inner:
                 kind = type(part)
                 if kind is str:
                     size += len(part)
                 elif kind is dict or kind is list:
                     below.append(part)
+                elif kind is int:
+                    if not MIN_INTEGER <= part <= MAX_INTEGER:
+                        return _TOO_WIDE
                 elif part is not None and kind is not bool:
                     excess = _excess_of_other(part, below)
                     if excess is not None:
@@ -95,7 +109,7 @@ def excess_of(value: JSON) -> Excess | None:
 
 
 def _excess_of_other(part: JSON, below: list[JSON]) -> Excess | None:
-    """Check a number; put any other kind of container with those of the next level."""
+    """Check a value of a rarer kind; put a container with those of the next level."""
     if isinstance(part, int):
         return None if MIN_INTEGER <= part <= MAX_INTEGER else _TOO_WIDE
     if isinstance(part, float):
