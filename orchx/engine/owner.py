@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 
 import structlog
 
 from orchx.domain import messages as m
 from orchx.domain.decide import decide, fault_workflow
-from orchx.domain.decide_leaves import types_listened_for
-from orchx.domain.document import ListenTask
 from orchx.domain.events import CorrelationStarted, Record, WorkflowPassivated
 from orchx.domain.faults import RUNTIME, standard
 from orchx.domain.keys import execution_name, idempotency_key
@@ -28,10 +26,11 @@ from orchx.engine.effects import EffectRunner
 from orchx.engine.environment import TurnEnvironment, World
 from orchx.engine.live import Live
 from orchx.engine.outbox import Outbox
-from orchx.errors import Bug, Fenced, OrchxError
+from orchx.engine.owner_rules import ending_of, listens, matters
+from orchx.errors import Fenced, OrchxError
 from orchx.ports.clock import Clock
 from orchx.ports.event_log import EventLog
-from orchx.ports.supervision import Assignment, Ending, OwnerStatus, Passivation, Subscription
+from orchx.ports.supervision import Assignment, OwnerStatus, Passivation, Subscription
 from orchx.ports.task_pool import TaskPoolLink
 from orchx.settings import OwnerSettings, SweepSettings
 
@@ -163,7 +162,7 @@ class Owner:
             self._own(activated.live, activated.opening, waiting)
 
     def _already_over(self, state: WorkflowState, waiting: Iterable[Assignment]) -> None:
-        self._outbox.ended(_ending(state, self._clock.now_ms()))
+        self._outbox.ended(ending_of(state, self._clock.now_ms()))
         for assignment in waiting:
             if assignment.command is not None:
                 self._outbox.applied(assignment.command.id)
@@ -190,7 +189,7 @@ class Owner:
 
     def _announce_listeners(self, live: Live) -> None:
         """Tell again what a workflow listens for: its last owner may have died before it did."""
-        for types in _listens(live):
+        for types in listens(live):
             self._outbox.listening(Subscription(workflow_id=live.workflow_id, types=types))
 
     def _take(self, live: Live, assignment: Assignment) -> None:
@@ -299,7 +298,7 @@ class Owner:
         taken would be lost. One claimed after this append is given up as well: its new owner
         has read these events, and tells the same.
         """
-        lives = {x.workflow_id: x for x, turn in turns if _matters(x, turn)}
+        lives = {x.workflow_id: x for x, turn in turns if matters(x, turn)}
         if not lives:
             return []
         epochs = await self._log.epochs(list(lives))
@@ -340,7 +339,7 @@ class Owner:
                 Passivation(
                     workflow_id=live.workflow_id,
                     due_at_ms=live.state.next_due_ms(),
-                    listens=sorted({kind for types in _listens(live) for kind in types or ["*"]}),
+                    listens=sorted({kind for types in listens(live) for kind in types or ["*"]}),
                 )
             )
         return True
@@ -471,33 +470,3 @@ class Owner:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("owner's work failed", exc_info=task.exception())
-
-
-def _listens(live: Live) -> Iterator[list[str]]:
-    """Yield the event types of each task that listens now; an empty list is any type."""
-    for frame in live.state.frames.values():
-        task = live.plan.definition.tasks.get(frame.reference)
-        if isinstance(task, ListenTask):
-            yield types_listened_for(task)
-
-
-def _matters(live: Live, turn: Turn) -> bool:
-    """Return whether others act on what this turn has recorded."""
-    return (
-        any(not isinstance(effect, m.Execute | m.Abandon) for effect in turn.effects)
-        or any(isinstance(message, m.Command) for message in live.taken)
-        or turn.state.passivated
-    )
-
-
-def _ending(state: WorkflowState, now_ms: int) -> Ending:
-    if state.status not in ("completed", "faulted", "cancelled"):
-        raise Bug(f"{state.workflow_id} is {state.status}, not over")
-    return Ending(
-        workflow_id=state.workflow_id,
-        status=state.status,
-        ended_at_ms=now_ms,
-        output=state.output,
-        error=state.error,
-        told=True,
-    )
