@@ -66,6 +66,11 @@ class Handles:
             self._handles.pop(actor, None)
             raise Unavailable(f"{actor} cannot be reached: {type(error).__name__}") from error
 
+    def close(self) -> None:
+        """End the direct connections; a later call would make them anew."""
+        for channel in self._channels.values():
+            channel.close()
+
     def _channel(self, actor: str) -> Channel:
         channel = self._channels.get(actor)
         if channel is None:

@@ -16,6 +16,7 @@ from orchx.domain import faults
 from orchx.domain import messages as m
 from orchx.domain.decide import open_workflow
 from orchx.domain.events import (
+    TERMINAL_EVENTS,
     AnyEvent,
     DefinitionRef,
     Record,
@@ -148,9 +149,16 @@ class Activator:
             NotFound: the log does not know it, or not its plan.
             StorageFull, DriverError: the log failed.
         """
-        if not await self._log.read(workflow_id, limit=1):
+        known = await self._log.read(workflow_id)
+        if not known:
             # a claim now would stand in the way of the start, which opens an empty history
             raise NotFound(f"the log has no start of workflow {workflow_id}")
+        if isinstance(known[-1].event, TERMINAL_EVENTS):
+            state = WorkflowState(workflow_id)
+            for record in AcceptedRecords().of(known):
+                apply(state, record.event, record.at_ms)
+            if state.terminal:
+                return Activated(state=state)  # it is over: nobody needs to own it
         claim = Claim(workflow_id=workflow_id, owner=self._incarnation, at_ms=self._world.now())
         return await self._from_history(workflow_id, await self._log.claim(claim))
 

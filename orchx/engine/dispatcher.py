@@ -115,7 +115,7 @@ class Dispatcher:
         addressed = self.subscriptions.addressed(command)
         if addressed:
             self.offer(await put_known(self._queue, addressed))
-        self._acknowledge([command.id])
+        self.acknowledge([command.id])
 
     # -- reports ---------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Dispatcher:
         for ending in report.ended:
             if self._held(ending.workflow_id, station) is not None:
                 self.ended(ending)
-        self._acknowledge(report.applied)
+        self.acknowledge(report.applied)
         if report.commands or report.published:
             self._spawn(self._originate(report))
 
@@ -169,7 +169,7 @@ class Dispatcher:
         late = self.roster.remove(ending.workflow_id)
         self.subscriptions.remove(ending.workflow_id)
         self.watchers.ended(ending)
-        self._acknowledge(late)
+        self.acknowledge(late)
 
     def _held(self, workflow_id: str, station: Station) -> Entry | None:
         entry = self.roster.entries.get(workflow_id)
@@ -195,7 +195,8 @@ class Dispatcher:
         if commands:
             self.offer(await put_known(self._queue, commands))
 
-    def _acknowledge(self, command_ids: Sequence[str]) -> None:
+    def acknowledge(self, command_ids: Sequence[str]) -> None:
+        """Have the queue told that commands are in the log, or too late."""
         if not command_ids:
             return
         self._acknowledged.extend(command_ids)

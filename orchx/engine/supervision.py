@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from orchx.domain.messages import AnyCommand, StartWorkflow
 from orchx.engine.dispatcher import Dispatcher
 from orchx.engine.placement import Entry, Station
 from orchx.errors import OrchxError, TryLater, Unavailable
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import CommandQueue
-from orchx.ports.state_store import StateStore, WorkflowSummary
+from orchx.ports.state_store import TERMINAL, StateStore, WorkflowSummary
 from orchx.settings import OwnerSettings, SweepSettings
 
 logger = structlog.get_logger(__name__)
@@ -93,9 +94,14 @@ class Supervision:
             self._roster.sleep(entry, summary.due_at_ms)
 
     async def _offer_pending(self) -> None:
+        """Offer what is queued and not acknowledged, but for what has been applied already."""
         position = 0
         while page := await self._queue.pending(after_position=position, limit=PAGE):
-            self._dispatcher.offer([command for _, command in page])
+            commands = [command for _, command in page]
+            known = await self._store.load([c.workflow_id for c in commands if c.workflow_id])
+            done = {c.id for c in commands if _is_done(c, known.get(c.workflow_id))}
+            self._dispatcher.acknowledge(sorted(done))
+            self._dispatcher.offer([c for c in commands if c.id not in done])
             position = page[-1][0]
 
     # -- sweeping --------------------------------------------------------------------------
@@ -193,3 +199,10 @@ class Supervision:
             after_id = page[-1].workflow_id
         self._suspects = suspects
         await self._offer_pending()
+
+
+def _is_done(command: AnyCommand, summary: WorkflowSummary | None) -> bool:
+    """Return whether a command needs nothing more: it has begun its workflow, or is too late."""
+    if summary is None:
+        return False
+    return isinstance(command, StartWorkflow) or summary.status in TERMINAL

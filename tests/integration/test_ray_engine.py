@@ -62,6 +62,13 @@ async def _gateway(settings: Settings) -> AsyncIterator[EngineGateway]:
     mail.start()
     yield gateway
     mail.close()
+    await _close(handles)
+
+
+async def _close(handles: Handles) -> None:
+    handles.close()
+    for _ in range(3):  # the transports close their sockets in a later turn of the loop
+        await asyncio.sleep(0)
 
 
 async def _submit(gateway: EngineGateway, key: str) -> str:
@@ -133,9 +140,11 @@ async def test_an_engine_starts_once_runs_a_workflow_and_stops(settings: Setting
         assert (ended.status, ended.output) == ("completed", {"answer": "yes"})
         assert b"orchx" in await gateway.metrics()
     cluster.stop_engine(settings)
-    link = RayOwnerLink(Handles(settings), names.shared_owners(settings)[0], 5)
+    handles = Handles(settings)
+    link = RayOwnerLink(handles, names.shared_owners(settings)[0], 5)
     with pytest.raises(Unavailable):
         await link.reconcile([])
+    await _close(handles)
 
 
 async def test_what_waits_outlives_the_engine(settings: Settings) -> None:
