@@ -99,12 +99,23 @@ def test_pipes_and_colours(cli: Cli, api: Api) -> None:
     assert "\x1b" not in cli.start("list").stdout
 
 
+def _interruptible() -> None:
+    """Undo what a shell does to its background jobs, these tests perhaps: ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_clean(cli: Cli, api: Api) -> None:
     api.on("POST /v1/requests", {"id": "wf_1", "status": "pending"}, 202)
     api.on("GET /v1/workflows/wf_1", workflow(id="wf_1", status="waiting"))
     command = [str(Path(sys.executable).with_name("orchx")), "submit", "a.b", "--wait", "300"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env={**cli.environment}, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(
+        command,
+        env={**cli.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_interruptible,
+    ) as process:
         for _ in range(2):  # the submission, and the first look at how it goes
             assert api.arrived.acquire(timeout=30)
         process.send_signal(signal.SIGINT)
