@@ -26,10 +26,9 @@ from rich.table import Table
 from benchmarks import in_cluster, over_http, workload
 from benchmarks.in_cluster import Measured
 from benchmarks.machine import machine, tree_cpu_s
-from orchx import bootstrap
 from orchx.actors.cluster import free_port
+from orchx.actors.gateway import open_gateway
 from orchx.actors.handles import Handles
-from orchx.actors.links import ProjectorQuestions, RayDispatcherLink
 from orchx.adapters.definition_source import read_definition
 from orchx.engine.placement import Isolation
 from orchx.serve.server import start_server, stop_server
@@ -97,14 +96,7 @@ async def _in_cluster(
     settings: Settings, duration_s: float, cpu_s: Callable[[], float]
 ) -> list[Row]:
     handles = Handles(settings)
-    questions = ProjectorQuestions(handles)
-    gateway, mail = bootstrap.build_gateway(
-        settings,
-        RayDispatcherLink(handles),
-        barrier=questions.barrier,
-        exposition=questions.exposition,
-    )
-    mail.start()
+    gateway, mail = open_gateway(settings, handles)
     digest = read_definition(workload.DEFINITION).digest
     rows: list[Row] = []
     for isolation in ISOLATIONS:

@@ -13,8 +13,9 @@ from ray.serve.config import HTTPOptions
 
 from orchx import bootstrap
 from orchx.actors.cluster import free_port
+from orchx.actors.gateway import open_gateway
 from orchx.actors.handles import Handles
-from orchx.actors.links import ProjectorQuestions, RayDispatcherLink, RayMetricsLink
+from orchx.actors.links import RayMetricsLink
 from orchx.actors.logs import configure_logs
 from orchx.adapters.webhook_sender import check_callback_url
 from orchx.engine.metrics import ProcessMetrics
@@ -40,14 +41,7 @@ class Ingestion:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the application; Serve calls this inside the replica's event loop."""
         settings = self._settings
-        questions = ProjectorQuestions(self._handles)
-        gateway, mail = bootstrap.build_gateway(
-            settings,
-            RayDispatcherLink(self._handles),
-            barrier=questions.barrier,
-            exposition=questions.exposition,
-        )
-        mail.start()
+        gateway, self._mail = open_gateway(settings, self._handles)
         metrics = ProcessMetrics(f"ingestion-{os.getpid()}")
         self._gateway = gateway
         application = build_application(

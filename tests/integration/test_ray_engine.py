@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from orchx import bootstrap
 from orchx.actors import cluster, names
+from orchx.actors.gateway import open_gateway
 from orchx.actors.handles import Handles
-from orchx.actors.links import ProjectorQuestions, RayDispatcherLink, RayOwnerLink
+from orchx.actors.links import RayOwnerLink
 from orchx.adapters.definition_source import read_definition
 from orchx.domain.document_parser import canonical_json
 from orchx.domain.events import Request
@@ -52,14 +52,7 @@ def settings(tmp_path: Path, ray_namespace: str) -> Iterator[Settings]:
 @asynccontextmanager
 async def _gateway(settings: Settings) -> AsyncIterator[EngineGateway]:
     handles = Handles(settings)
-    questions = ProjectorQuestions(handles)
-    gateway, mail = bootstrap.build_gateway(
-        settings,
-        RayDispatcherLink(handles),
-        barrier=questions.barrier,
-        exposition=questions.exposition,
-    )
-    mail.start()
+    gateway, mail = open_gateway(settings, handles)
     yield gateway
     mail.close()
     await _close(handles)
