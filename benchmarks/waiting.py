@@ -129,7 +129,7 @@ class Waiting:
 
     async def _wake_some(self, ids: Sequence[str]) -> list[float]:
         """Wake one after the other; return how long each took, in milliseconds, sorted."""
-        log = SqliteEventLog(self._log)
+        log = SqliteEventLog(self._log, read_only=True)
         try:
             return sorted([await self._wake(log, workflow_id) for workflow_id in ids])
         finally:

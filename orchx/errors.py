@@ -13,6 +13,7 @@ OrchxError
 ├── TryLater                 nothing is wrong with the request; retry after a while
 │   ├── Overloaded           the backlog or a tenant's share is full
 │   └── Unavailable          a part of orchx is starting, failing over or out of reach
+│       └── NoAnswer         it was asked and said nothing within the time limit
 ├── Final                    nobody can act: it is over
 │   ├── Fenced               another owner has taken this workflow
 │   └── StorageFull          the disk took no more; nothing was acknowledged
@@ -161,6 +162,10 @@ class Unavailable(TryLater):
     """A part of orchx is starting, failing over, or out of reach."""
 
     title = "Unavailable"
+
+
+class NoAnswer(Unavailable):
+    """A part of orchx was asked and said nothing within the time limit."""
 
 
 class Final(OrchxError):

@@ -99,6 +99,9 @@ class SweepSettings(_Section):
     interval_ms: int = Field(1_000, ge=10)
     projector_interval_ms: int = Field(50, ge=1)
     health_timeout_ms: int = Field(3_000, ge=100)
+    patience: int = Field(
+        4, ge=1, description="questions a process may leave unanswered before it is restarted"
+    )
 
 
 class Settings(BaseSettings):

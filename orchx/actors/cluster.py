@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,15 +155,7 @@ def _wait_ready(actors: Mapping[str, ActorHandle[Any]]) -> Mapping[str, str]:
 
 def stop_engine(settings: Settings) -> None:
     """End every actor of the engine; what they had accepted is in the stores."""
-    wanted: Sequence[str] = (
-        names.DISPATCHER,
-        *names.shared_owners(settings),
-        *names.dedicated_owners(settings),
-        *names.pools(settings),
-        names.REPORTER,
-        names.PROJECTOR,
-    )
-    for name in wanted:
+    for name in names.everything(settings):
         try:
             ray.kill(ray.get_actor(name, namespace=settings.namespace), no_restart=True)
         except ValueError:

@@ -54,6 +54,8 @@ class DispatcherActor(Shell):
         await self._supervision.recover()
         self._ready.set()
         self.push_metrics()
+        everyone = names.everything(self.settings)
+        self.watch_over([name for name in everyone if name != names.DISPATCHER])
         await self._supervision.run()
 
     async def offer(self, commands: bytes, watcher: str, watched: bytes) -> bytes:

@@ -10,7 +10,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from orchx.actors.channel import Channel, socket_path
-from orchx.errors import OrchxError, Unavailable
+from orchx.errors import NoAnswer, OrchxError, Unavailable
 from orchx.settings import Settings
 
 
@@ -48,7 +48,8 @@ class Handles:
         """Call a method and return its answer.
 
         Raises:
-            Unavailable: there is no such actor now, or it does not answer in time.
+            NoAnswer: it was reached and did not answer in time.
+            Unavailable: there is no such actor now.
             OrchxError: whatever the method raised.
         """
         try:
@@ -57,7 +58,7 @@ class Handles:
                 answer = getattr(self._handle(actor), method).remote(*arguments)
             return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError as error:
-            raise Unavailable(f"{actor} gave no answer within {timeout_s:g} s") from error
+            raise NoAnswer(f"{actor} gave no answer within {timeout_s:g} s") from error
         except RayTaskError as error:
             if isinstance(error.cause, OrchxError):
                 raise error.cause from error
@@ -65,6 +66,15 @@ class Handles:
         except (RayActorError, RayError) as error:
             self._handles.pop(actor, None)
             raise Unavailable(f"{actor} cannot be reached: {type(error).__name__}") from error
+
+    async def restart(self, actor: str) -> None:
+        """Kill an actor's process, whatever it is doing; Ray starts another in its place.
+
+        Raises:
+            Unavailable: there is no such actor now.
+        """
+        handle = self._handle(actor)
+        await asyncio.to_thread(ray.kill, handle, no_restart=False)
 
     def close(self) -> None:
         """End the direct connections; a later call would make them anew."""

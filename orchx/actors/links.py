@@ -46,6 +46,28 @@ class RayOwnerLink:
         return _decode_status(answer)
 
 
+class RayProcessLink:
+    """From the one that watches to any actor."""
+
+    def __init__(self, handles: Handles, name: str, timeout_s: float) -> None:
+        self._handles = handles
+        self._name = name
+        self._timeout_s = timeout_s
+
+    @property
+    def name(self) -> str:
+        """The actor's name."""
+        return self._name
+
+    async def alive(self) -> None:
+        """Return once the actor has answered."""
+        await self._handles.ask(self._name, "alive", timeout_s=self._timeout_s)
+
+    async def restart(self) -> None:
+        """Kill the actor's process; Ray starts another."""
+        await self._handles.restart(self._name)
+
+
 class RaySupervisorLink:
     """From an owner to the Dispatcher."""
 

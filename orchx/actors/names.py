@@ -19,6 +19,18 @@ def dedicated_owners(settings: Settings) -> list[str]:
     return [f"owner-dedicated-{number}" for number in range(settings.owners.dedicated)]
 
 
+def everything(settings: Settings) -> list[str]:
+    """Return the names of all actors, in the order in which they are stopped."""
+    return [
+        DISPATCHER,
+        *shared_owners(settings),
+        *dedicated_owners(settings),
+        *pools(settings),
+        REPORTER,
+        PROJECTOR,
+    ]
+
+
 def pools(settings: Settings) -> list[str]:
     """Return the names of the task pools' actors."""
     return [f"pool-{number}" for number in range(settings.pools.io_actors)]

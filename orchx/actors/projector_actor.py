@@ -25,6 +25,7 @@ class ProjectorActor(Shell):
         self.keep(self._projector.run())
         self.keep(self.every(1.0, self._measure))
         self.push_metrics()
+        self.watch_over([names.DISPATCHER])  # which watches over all others
         self._ready.set()
 
     async def _measure(self) -> None:

@@ -7,16 +7,18 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
 
 from orchx.actors.channel import ChannelServer, socket_path
 from orchx.actors.handles import Handles
-from orchx.actors.links import RayMetricsLink
+from orchx.actors.links import RayMetricsLink, RayProcessLink
 from orchx.actors.logs import configure_logs
+from orchx.adapters.system_clock import SystemClock
 from orchx.engine.metrics import ProcessMetrics
+from orchx.engine.watchdog import Watchdog
 from orchx.errors import Bug, OrchxError
 from orchx.settings import Settings
 
@@ -81,6 +83,20 @@ class Shell:
                 await step()
             except OrchxError as error:
                 logger.warning("background step failed", error=str(error))
+
+    def watch_over(self, actors: Sequence[str]) -> None:
+        """Restart those actors that hang, from now on."""
+        sweep = self.settings.sweep
+        watchdog = Watchdog(
+            [RayProcessLink(self.handles, a, sweep.health_timeout_ms / 1000) for a in actors],
+            SystemClock(),
+            interval_s=sweep.interval_ms / 1000,
+            patience=sweep.patience,
+        )
+        self.keep(watchdog.run())
+
+    async def alive(self) -> None:
+        """Answer, ready or not: whoever does not is frozen."""
 
     async def ping(self) -> str:
         """Return the process id, once the actor is ready."""

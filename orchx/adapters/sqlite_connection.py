@@ -13,7 +13,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -68,56 +68,73 @@ class WriteLock:
 class Database:
     """One connection to a file, to be used by one thread at a time.
 
+    Opening a file that is up to date takes no lock: a process that starts, or only reads,
+    does not wait for one that hangs inside a commit.
+
     Raises `StorageFull` or `DriverError` when the file cannot be opened.
     """
 
     def __init__(
-        self, path: Path, schema: Sequence[str], synchronous: Literal["FULL", "NORMAL"]
+        self,
+        path: Path,
+        schema: Sequence[str],
+        synchronous: Literal["FULL", "NORMAL"],
+        *,
+        read_only: bool = False,
     ) -> None:
         """Open `path`, making folder, file and tables if need be.
 
         `synchronous=FULL` makes each commit durable (one fsync in WAL mode); `NORMAL` may
         lose the latest commits in a power cut, but never the file's consistency.
+        `read_only` makes nothing, and never waits for a writer.
         """
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = WriteLock(path)
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = None if read_only else WriteLock(path)
         except OSError as error:
             raise DriverError(f"cannot open {path}: {error}") from error
         try:
             self.connection = sqlite3.connect(
-                path,
+                f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+                uri=True,
                 timeout=BUSY_TIMEOUT_S,
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=CACHED_STATEMENTS,
             )
         except sqlite3.Error as error:
-            self._lock.close()
+            self._close_lock()
             raise translated(error, path) from error
         try:
             self._prepare(schema, synchronous)
         except BaseException:
             self.connection.close()
-            self._lock.close()
+            self._close_lock()
             raise
 
     def _prepare(self, schema: Sequence[str], synchronous: str) -> None:
-        with self.translating(), self._lock.held():
+        with self.translating():
             execute = self.connection.execute
-            execute("PRAGMA journal_mode = WAL")
             execute(f"PRAGMA synchronous = {synchronous}")
             execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-            (found,) = execute("PRAGMA user_version").fetchone()
-            if found == SCHEMA_VERSION:
+            if self._is_up_to_date() or self._lock is None:
                 return
-            if found > SCHEMA_VERSION:
-                raise DriverError(f"{self.path} was written by a newer orchx (schema {found})")
-            with self._transaction():
-                for statement in schema:
-                    execute(statement)
-                execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            with self._lock.held():
+                execute("PRAGMA journal_mode = WAL")
+                if self._is_up_to_date():
+                    return
+                with self._transaction():
+                    for statement in schema:
+                        execute(statement)
+                    execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _is_up_to_date(self) -> bool:
+        (found,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if found > SCHEMA_VERSION:
+            raise DriverError(f"{self.path} was written by a newer orchx (schema {found})")
+        return bool(found == SCHEMA_VERSION)
 
     @contextmanager
     def translating(self) -> Iterator[None]:
@@ -143,7 +160,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction that writes; whatever is raised inside rolls it back."""
-        with self.translating(), self._lock.held(), self._transaction() as connection:
+        with self.translating(), self._alone(), self._transaction() as connection:
             yield connection
 
     @contextmanager
@@ -152,14 +169,21 @@ class Database:
 
         That is one call into SQLite instead of three: one loss of the GIL, not three.
         """
-        with self.translating(), self._lock.held():
+        with self.translating(), self._alone():
             yield self.connection
 
     def close(self) -> None:
-        """Close; the last one out moves the WAL into the database."""
-        with self.translating(), self._lock.held():
+        """Close; the last writer out moves the WAL into the database."""
+        with self.translating(), self._alone():
             self.connection.close()
-        self._lock.close()
+        self._close_lock()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._lock is None else self._lock.held()
+
+    def _close_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
 
 class RowInsert:

@@ -138,14 +138,14 @@ class _Won:
 class SqliteEventLog:
     """An `EventLog`: every commit is one fsync for all that wait in this process."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the log at `path`, making it if need be.
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the log at `path`, making it if need be; `read_only`, only what is there.
 
         Raises:
             StorageFull, DriverError: the file cannot be opened or is not a log.
         """
-        self._database = Database(path, SCHEMA, "FULL")
-        self._reader = SqliteSession(path, SCHEMA, "FULL")
+        self._database = Database(path, SCHEMA, "FULL", read_only=read_only)
+        self._reader = SqliteSession(path, SCHEMA, "FULL", read_only=read_only)
         self._commits: GroupCommit[_Work] = GroupCommit(
             f"{path.stem}-commit", self._commit, self._database.close
         )

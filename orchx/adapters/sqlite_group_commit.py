@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from orchx.errors import Bug, DriverError, OrchxError, Unavailable
 
 PENDING_MAX: Final = 100_000
+SUBMIT_TIMEOUT_S: Final = 30.0  # longer than a frozen holder of the write lock lives
 BATCH_MAX: Final = 1_024
 
 Work = TypeVar("Work")
@@ -65,7 +66,8 @@ class GroupCommit(Generic[Work]):
         """Return the work's outcome once it is durable.
 
         Raises:
-            Unavailable: `PENDING_MAX` calls wait already.
+            Unavailable: `PENDING_MAX` calls wait already; or the work was not durable within
+                `SUBMIT_TIMEOUT_S`, and whether it will be is unknown.
             StorageFull, DriverError: the commit failed.
         """
         if self._closing:
@@ -77,7 +79,14 @@ class GroupCommit(Generic[Work]):
         if not self._signalled:
             self._signalled = True
             self._wake.put(None)
-        return await future
+        try:
+            async with asyncio.timeout(SUBMIT_TIMEOUT_S):
+                return await future
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{self._thread.name}: not durable after {SUBMIT_TIMEOUT_S:g} s: the disk, or "
+                "the process that holds the write lock, hangs"
+            ) from error
 
     async def close(self) -> None:
         """Commit what waits and end the thread."""

@@ -19,10 +19,15 @@ class SqliteSession:
     """Runs functions on one connection, one after another, off the event loop."""
 
     def __init__(
-        self, path: Path, schema: Sequence[str], synchronous: Literal["FULL", "NORMAL"]
+        self,
+        path: Path,
+        schema: Sequence[str],
+        synchronous: Literal["FULL", "NORMAL"],
+        *,
+        read_only: bool = False,
     ) -> None:
         """Open the file; see `Database`."""
-        self._database = Database(path, schema, synchronous)
+        self._database = Database(path, schema, synchronous, read_only=read_only)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{path.stem}-session")
         self._closed = False
 

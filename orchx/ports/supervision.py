@@ -139,3 +139,29 @@ class SupervisorLink(Protocol):
     def report(self, report: OwnerReport) -> None:
         """Send a report; may be lost."""
         ...
+
+
+class ProcessLink(Protocol):
+    """The way to one process of the engine, from the one that watches over it."""
+
+    @property
+    def name(self) -> str:
+        """The process's name, the same before and after a restart."""
+        ...
+
+    async def alive(self) -> None:
+        """Return once the process has answered.
+
+        Raises:
+            NoAnswer: it was reached and said nothing within the time limit.
+            Unavailable: it is known to be away, and is being started.
+        """
+        ...
+
+    async def restart(self) -> None:
+        """Kill the process, whatever it is doing, and have another started.
+
+        Raises:
+            Unavailable: there is nothing to kill.
+        """
+        ...

@@ -46,7 +46,7 @@ def read_log(path: Path, after_offset: int = 0) -> dict[str, list[Record]]:
     """Return the records of a log file after an offset, by workflow, in log order."""
 
     async def read() -> dict[str, list[Record]]:
-        log = SqliteEventLog(path)
+        log = SqliteEventLog(path, read_only=True)
         found: dict[str, list[Record]] = {}
         offset = after_offset
         try:
@@ -87,7 +87,7 @@ def last_offset(path: Path) -> int:
     """Return the offset of a log's last record."""
 
     async def read() -> int:
-        log = SqliteEventLog(path)
+        log = SqliteEventLog(path, read_only=True)
         try:
             return await log.last_offset()
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -46,6 +47,29 @@ def kill(pid: int) -> None:
     except ProcessLookupError:
         return
     eventually(lambda: not is_alive(pid), f"the end of process {pid}", timeout_s=END_TIMEOUT_S)
+
+
+def freeze(pid: int) -> None:
+    """Stop a process where it is, and wait until it stands."""
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path("/proc") / str(pid)
+    eventually(lambda: _stat(stat)[0] == "T", f"process {pid} to stop", timeout_s=END_TIMEOUT_S)
+
+
+def holds_lock(pid: int, path: Path) -> bool:
+    """Return whether a process holds the `flock` on a file; waiting for it does not count."""
+    inode = str(path.stat().st_ino)
+    for line in Path("/proc/locks").read_text().splitlines():
+        kind, _, _, holder, file = line.split()[1:6]  # "->" stands there for one that waits
+        if kind == "FLOCK" and holder == str(pid) and file.rpartition(":")[2] == inode:
+            return True
+    return False
+
+
+def thaw(pid: int) -> None:
+    """Let a stopped process go on, unless it has been killed meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def kill_session(session: int) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -180,7 +178,7 @@ def test_an_owner_that_was_frozen_beyond_its_lease_is_fenced(
     frozen = orchx_server.actor_pid("owner-shared-0")
     submissions = disaster.run_until_in_flight()
     disaster.killed_s = time.monotonic()
-    os.kill(frozen, signal.SIGSTOP)
+    process_tree.freeze(frozen)
     try:
         eventually(
             lambda: checker.is_any_taken_over(log, before),
@@ -189,8 +187,33 @@ def test_an_owner_that_was_frozen_beyond_its_lease_is_fenced(
             poll_s=0.5,
         )
     finally:
-        os.kill(frozen, signal.SIGCONT)
+        process_tree.thaw(frozen)
     disaster.has_healed(submissions, back_s=time.monotonic() - disaster.killed_s)
+
+
+def test_an_owner_that_was_frozen_inside_a_commit_is_replaced(
+    orchx_server: ServerProcess, ledger: SandboxLedger
+) -> None:
+    """It keeps the log's write lock: nobody can append until it is gone."""
+    disaster = Disaster(orchx_server, ledger, "frozen-in-commit")
+    frozen = orchx_server.actor_pid("owner-shared-0")
+    submissions = disaster.run_until_in_flight()
+    lock = orchx_server.data / "events.db.lock"
+
+    def is_frozen_with_the_lock() -> bool:
+        process_tree.freeze(frozen)
+        if process_tree.holds_lock(frozen, lock):
+            return True
+        process_tree.thaw(frozen)
+        return False
+
+    try:
+        eventually(is_frozen_with_the_lock, "a commit to stop in the middle of")
+        disaster.killed_s = time.monotonic()
+        back_s = disaster.back("owner-shared-0", frozen)
+    finally:
+        process_tree.thaw(frozen)
+    disaster.has_healed(submissions, back_s=back_s)
 
 
 def test_a_server_whose_main_process_died_is_started_again(

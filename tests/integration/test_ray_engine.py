@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -23,7 +25,7 @@ from orchx.engine.gateway import EngineGateway
 from orchx.errors import Unavailable
 from orchx.ports.catalog import StoredDefinition
 from orchx.ports.state_store import Filter, WorkflowSummary
-from orchx.settings import OwnerSettings, Settings
+from orchx.settings import OwnerSettings, Settings, SweepSettings
 
 pytestmark = pytest.mark.slow
 
@@ -150,6 +152,34 @@ async def test_what_waits_outlives_the_engine(settings: Settings) -> None:
     async with _gateway(settings) as gateway:
         ended = await _answer(gateway, workflow_id, "later")
         assert (ended.status, ended.output) == ("completed", {"answer": "later"})
+
+
+@pytest.mark.parametrize("name", ["owner-shared-0", names.DISPATCHER])
+async def test_a_frozen_process_is_replaced(settings: Settings, name: str) -> None:
+    """The owner is watched by the Dispatcher, and the Dispatcher by the projector."""
+    sweep = SweepSettings(interval_ms=200, health_timeout_ms=500, patience=3)
+    settings = settings.model_copy(update={"sweep": sweep})
+    pids = await asyncio.to_thread(cluster.start_engine, settings)
+    async with _gateway(settings) as gateway:
+        workflow_id = await _submit(gateway, "frozen")
+        await _waits(gateway, workflow_id)
+        handles = Handles(settings)
+        os.kill(int(pids[name]), signal.SIGSTOP)
+        assert await _replaced(handles, name, pids[name])
+        await _close(handles)
+        ended = await _answer(gateway, workflow_id, "thawed")
+        assert (ended.status, ended.output) == ("completed", {"answer": "thawed"})
+
+
+async def _replaced(handles: Handles, name: str, pid: str) -> bool:
+    """Wait until another process answers to the name."""
+    async with asyncio.timeout(END_TIMEOUT_S):
+        while True:
+            try:
+                if await handles.ask(name, "ping", timeout_s=1.0) != pid:
+                    return True
+            except Unavailable:
+                continue
 
 
 async def test_two_engines_side_by_side_do_not_see_each_other(

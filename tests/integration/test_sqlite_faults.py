@@ -8,11 +8,12 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from orchx.adapters import sqlite_connection, sqlite_group_commit
 from orchx.adapters.sqlite_catalog import SqliteCatalog
 from orchx.adapters.sqlite_command_queue import SqliteCommandQueue
 from orchx.adapters.sqlite_deliveries import SqliteDeliveries
@@ -20,7 +21,7 @@ from orchx.adapters.sqlite_event_log import SqliteEventLog
 from orchx.adapters.sqlite_state_store import SqliteStateStore
 from orchx.domain.events import Record, TaskCompleted, TaskSkipped
 from orchx.domain.messages import CancelWorkflow
-from orchx.errors import DriverError, StorageFull
+from orchx.errors import DriverError, StorageFull, Unavailable
 from orchx.ports.event_log import Claim
 
 WRITER = Path(__file__).with_name("writer_process.py")
@@ -242,6 +243,45 @@ class TestDamagedFiles:
         (tmp_path / "file").write_text("")
         with pytest.raises(DriverError, match="cannot open"):
             SqliteEventLog(tmp_path / "file" / "log.db")
+
+
+class TestAHungWriter:
+    """Another process was stopped inside a commit and keeps the write lock."""
+
+    @pytest.fixture
+    async def log(self, tmp_path: Path) -> AsyncIterator[SqliteEventLog]:
+        log = SqliteEventLog(tmp_path / "log.db")
+        await log.append([record(1)])
+        yield log
+        await log.close()
+
+    async def test_a_write_is_given_up_after_a_while_and_may_still_happen(
+        self, log: SqliteEventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite_group_commit, "SUBMIT_TIMEOUT_S", 0.1)
+        with sqlite_connection.WriteLock(tmp_path / "log.db").held():
+            with pytest.raises(Unavailable, match="holds the write lock"):
+                await log.append([record(2)])
+            assert [r.seq for r in await log.read("w")] == [1]
+        monkeypatch.undo()
+        await log.append([record(3)])
+        assert [r.seq for r in await log.read("w")] == [1, 2, 3]
+
+    async def test_others_open_the_file_and_read_it(
+        self, log: SqliteEventLog, tmp_path: Path
+    ) -> None:
+        with sqlite_connection.WriteLock(tmp_path / "log.db").held():
+            reader = SqliteEventLog(tmp_path / "log.db", read_only=True)
+            assert [r.seq for r in await reader.read("w")] == [1]
+            await reader.close()
+            writer = SqliteEventLog(tmp_path / "log.db")
+            assert await writer.last_offset() == 1
+        await writer.close()
+
+    async def test_a_reader_makes_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(DriverError, match="unable to open"):
+            SqliteEventLog(tmp_path / "none.db", read_only=True)
+        assert not (tmp_path / "none.db").exists()
 
 
 class TestGroupCommit:

@@ -1,0 +1,103 @@
+"""Who is found frozen, and who is only starting, dead or slow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from orchx.engine.watchdog import Watchdog
+from orchx.errors import NoAnswer, Unavailable
+from orchx.testing.simulated_loop import SimulatedClock, SimulatedLoop
+
+PATIENCE = 3
+LAST = "silent"
+
+ANSWERS = {"silent": NoAnswer("nothing"), "dead": Unavailable("gone"), "alive": None}
+
+
+class FakeProcess:
+    """Answers as it is told, then stays silent; notes after which questions it is restarted."""
+
+    def __init__(self, answers: Sequence[str], *, gone: bool = False) -> None:
+        self.name = "process"
+        self.asked = 0
+        self.restarts: list[int] = []
+        self._answers = answers
+        self._gone = gone
+
+    async def alive(self) -> None:
+        answer = self._answers[self.asked] if self.asked < len(self._answers) else LAST
+        self.asked += 1
+        error = ANSWERS[answer]
+        if error is not None:
+            raise error
+
+    async def restart(self) -> None:
+        self.restarts.append(self.asked)
+        if self._gone:
+            raise Unavailable("nobody here")
+
+
+class FrozenLink(FakeProcess):
+    """Never even returns from the question."""
+
+    async def alive(self) -> None:
+        await asyncio.Event().wait()
+
+
+def _watch(*processes: FakeProcess, questions: int = 12) -> None:
+    loop = SimulatedLoop(lambda task, context: None)
+    watchdog = Watchdog(processes, SimulatedClock(loop), interval_s=1.0, patience=PATIENCE)
+
+    async def run() -> None:
+        try:
+            async with asyncio.timeout(questions + 0.5):
+                await watchdog.run()
+        except TimeoutError:
+            pass
+
+    try:
+        loop.run_until_complete(run())
+    finally:
+        loop.close()
+
+
+def _restarts(*answers: str) -> list[int]:
+    process = FakeProcess(answers)
+    _watch(process)
+    assert process.asked == 12
+    return process.restarts
+
+
+def test_one_that_leaves_questions_unanswered_is_restarted_once() -> None:
+    assert _restarts("alive", "alive") == [2 + PATIENCE]
+
+
+def test_one_that_never_answered_is_left_to_start() -> None:
+    assert _restarts() == []
+
+
+def test_one_that_is_known_to_be_dead_is_left_to_who_starts_it() -> None:
+    assert _restarts("alive", "silent", "dead") == []
+
+
+def test_an_answer_in_between_starts_the_count_anew() -> None:
+    silences = ["silent"] * (PATIENCE - 1)
+    assert _restarts("alive", *silences, "alive", *silences, "alive", *["alive"] * 5) == []
+
+
+def test_one_that_answered_after_its_restart_is_watched_again() -> None:
+    answers = ["alive", *["silent"] * PATIENCE, "alive"]
+    assert _restarts(*answers) == [1 + PATIENCE, 2 + 2 * PATIENCE]
+
+
+def test_one_that_has_gone_meanwhile_does_not_end_the_watch() -> None:
+    process = FakeProcess(["alive", *["silent"] * PATIENCE, "alive"], gone=True)
+    _watch(process)
+    assert process.restarts == [1 + PATIENCE, 2 + 2 * PATIENCE]
+
+
+def test_one_that_hangs_does_not_keep_the_others_from_being_watched() -> None:
+    frozen, other = FrozenLink([]), FakeProcess(["alive"])
+    _watch(frozen, other)
+    assert other.restarts == [1 + PATIENCE]
