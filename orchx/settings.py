@@ -25,7 +25,7 @@ class HttpSettings(_Section):
     port: int = Field(8600, ge=0, le=65535, description="0 takes a free port")
     replicas: int = Field(1, ge=1, le=64)
     max_body_bytes: int = Field(1_048_576, ge=1024)
-    max_depth: int = Field(64, ge=4, le=500, description="nesting of a JSON body")
+    max_depth: int = Field(64, ge=4, le=190, description="nesting of a JSON body")
     max_batch: int = Field(1000, ge=1)
     max_wait_s: float = Field(60.0, gt=0)
     authentication: Literal["required", "off"] = Field(
@@ -62,7 +62,9 @@ class PoolSettings(_Section):
     cpu_workers: int = Field(2, ge=1, description="Ray tasks at once for cpu functions")
     queue_limit: int = Field(20_000, ge=1)
     default_timeout_ms: int = Field(30_000, ge=1)
-    max_response_bytes: int = Field(1_048_576, ge=1024)
+    max_response_bytes: int = Field(
+        1_048_576, ge=1024, le=2_097_152, description="of a service's answer; no value is larger"
+    )
     recent_results: int = Field(10_000, ge=0, description="kept by key, to join repeats")
     allow_private_addresses: bool = Field(
         True, description="whether documents may call loopback and private addresses"
@@ -75,7 +77,7 @@ class EvaluatorSettings(_Section):
     processes: int = Field(2, ge=1)
     wall_ms: int = Field(500, ge=1)
     memory_bytes: int = Field(268_435_456, ge=33_554_432)
-    output_bytes: int = Field(1_048_576, ge=1024)
+    output_bytes: int = Field(1_048_576, ge=1024, le=2_097_152)
 
 
 class WebhookSettings(_Section):

@@ -103,12 +103,19 @@ class _Frames(asyncio.Protocol):
         raise NotImplementedError
 
     def send(self, payload: bytes) -> bool:
-        """Send one frame; False if it cannot be."""
+        """Send one frame; False if there is no connection.
+
+        Raises:
+            Unavailable: there is one, and the other side does not keep up, or the frame is one
+                that it would not take. It must not go another way, where nothing bounds it.
+        """
         transport = self.transport
         if transport is None or transport.is_closing():
             return False
+        if len(payload) > MAX_FRAME_BYTES:
+            raise Unavailable(f"a message of {len(payload)} bytes is over {MAX_FRAME_BYTES}")
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            return False
+            raise Unavailable(f"more than {MAX_UNSENT_BYTES} bytes wait for the other side")
         transport.write(len(payload).to_bytes(HEADER_BYTES, "big") + payload)
         return True
 
@@ -139,7 +146,10 @@ class _ServerEnd(_Frames):
             logger.exception("call failed", method=call.method)
             answer.error, answer.detail = "Unavailable", repr(error)
         if call.number != PUSH:
-            self.send(_encode(answer))
+            try:
+                self.send(_encode(answer))
+            except Unavailable as error:  # the asker has a time limit
+                logger.warning("answer dropped", method=call.method, error=str(error))
 
 
 class ChannelServer:
@@ -216,12 +226,25 @@ class Channel:
         self._number = PUSH
 
     def push(self, method: str, arguments: tuple[Argument, ...]) -> bool:
-        """Send without an answer; False if there is no connection now."""
+        """Send without an answer; False if there is no connection now.
+
+        What a connection cannot take is dropped, as pushes may be.
+        """
         end = self._open()
-        return end is not None and end.send(_encode(_Call(PUSH, method, list(arguments))))
+        if end is None:
+            return False
+        try:
+            return end.send(_encode(_Call(PUSH, method, list(arguments))))
+        except Unavailable as error:
+            logger.warning("push dropped", method=method, to=self._path.name, error=str(error))
+            return True
 
     def ask(self, method: str, arguments: tuple[Argument, ...]) -> asyncio.Future[Any] | None:
-        """Send and return the answer to come; None if there is no connection now."""
+        """Send and return the answer to come; None if there is no connection now.
+
+        Raises:
+            Unavailable: the other side does not keep up.
+        """
         end = self._open()
         if end is None:
             return None

@@ -118,7 +118,8 @@ class SqliteCommandQueue:
         if not commands:
             return ()
         rows = [_row(command) for command in commands]
-        accepted: Sequence[Accepted] = await self._commits.submit(_Put(rows))
+        size = sum(len(row[-1]) for row in rows)
+        accepted: Sequence[Accepted] = await self._commits.submit(_Put(rows), size)
         return accepted
 
     async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:

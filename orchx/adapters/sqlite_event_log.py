@@ -154,13 +154,15 @@ class SqliteEventLog:
         """Append atomically; return the last offset once it is durable."""
         if not records:
             return await self.last_offset()
-        last: int = await self._commits.submit(_Append([_row(record) for record in records]))
+        rows = [_row(record) for record in records]
+        last: int = await self._commits.submit(_Append(rows), sum(len(row[-1]) for row in rows))
         return last
 
     async def claim(self, claim: Claim) -> Claimed:
         """Append `activated{epoch: highest + 1}`, the opening if it is the first; read back."""
         opening = [(type_of(event), encode_event(event).decode()) for event in claim.opening]
-        won, last = await self._commits.submit(_ClaimWork(claim, opening))
+        size = sum(len(data) for _, data in opening)
+        won, last = await self._commits.submit(_ClaimWork(claim, opening), size)
         if won.new:
             history: Sequence[Record] = _opened(claim, won, last)
         else:

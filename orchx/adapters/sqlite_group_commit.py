@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from orchx.errors import Bug, DriverError, OrchxError, Unavailable
 
 PENDING_MAX: Final = 100_000
+PENDING_BYTES_MAX: Final = 256 * 1_048_576
 SUBMIT_TIMEOUT_S: Final = 30.0  # longer than a frozen holder of the write lock lives
 BATCH_MAX: Final = 1_024
 
@@ -22,11 +23,12 @@ Work = TypeVar("Work")
 class Ticket(Generic[Work]):
     """One caller's work, and what became of it: a result or an exception in `outcome`."""
 
-    __slots__ = ("future", "outcome", "work")
+    __slots__ = ("future", "outcome", "size", "work")
 
-    def __init__(self, work: Work, future: asyncio.Future[Any]) -> None:
+    def __init__(self, work: Work, future: asyncio.Future[Any], size: int) -> None:
         self.work = work
         self.future = future
+        self.size = size
         self.outcome: Any = None
 
 
@@ -54,6 +56,8 @@ class GroupCommit(Generic[Work]):
         self._commit = commit
         self._close = close
         self._pending: deque[Ticket[Work]] = deque()
+        self._submitted_bytes = 0  # by the loop's thread
+        self._taken_bytes = 0  # by the commit thread
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._signalled = False
         self._closing = False
@@ -62,20 +66,23 @@ class GroupCommit(Generic[Work]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    async def submit(self, work: Work) -> Any:
-        """Return the work's outcome once it is durable.
+    async def submit(self, work: Work, size: int = 0) -> Any:
+        """Return the work's outcome once it is durable; `size` is what it holds, in bytes.
 
         Raises:
-            Unavailable: `PENDING_MAX` calls wait already; or the work was not durable within
-                `SUBMIT_TIMEOUT_S`, and whether it will be is unknown.
+            Unavailable: as many calls or bytes wait already as may; or the work was not
+                durable within `SUBMIT_TIMEOUT_S`, and whether it will be is unknown.
             StorageFull, DriverError: the commit failed.
         """
         if self._closing:
             raise DriverError(f"{self._thread.name} is closed")
         if len(self._pending) >= PENDING_MAX:
             raise Unavailable(f"{self._thread.name}: {PENDING_MAX} writes wait already")
+        if self._submitted_bytes - self._taken_bytes > PENDING_BYTES_MAX:
+            raise Unavailable(f"{self._thread.name}: {PENDING_BYTES_MAX} bytes wait already")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._pending.append(Ticket(work, future))
+        self._submitted_bytes += size
+        self._pending.append(Ticket(work, future, size))
         if not self._signalled:
             self._signalled = True
             self._wake.put(None)
@@ -101,7 +108,9 @@ class GroupCommit(Generic[Work]):
             self._signalled = False
             while self._pending:
                 count = min(len(self._pending), BATCH_MAX)
-                self._commit_batch([self._pending.popleft() for _ in range(count)])
+                batch = [self._pending.popleft() for _ in range(count)]
+                self._commit_batch(batch)
+                self._taken_bytes += sum(ticket.size for ticket in batch)
             if self._closing and not self._pending:
                 # A file that cannot be closed has nobody left to hear of it.
                 with contextlib.suppress(OrchxError):

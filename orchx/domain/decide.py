@@ -20,9 +20,10 @@ from orchx.domain.environment import Environment
 from orchx.domain.faults import WorkflowFault
 from orchx.domain.json_values import JSON
 from orchx.domain.state import ROOT, Frame, WorkflowState
-from orchx.domain.turn import MAX_EVENTS_PER_TURN, Turn
+from orchx.domain.turn import Turn
 
 MAX_EVENTS_PER_WORKFLOW = 250_000
+MAX_BYTES_PER_WORKFLOW = 256 * 1_048_576
 MAX_INBOX = 1_000
 
 
@@ -69,8 +70,9 @@ def decide(state: WorkflowState, plan: Definition, message: m.Message, env: Envi
     turn = Turn(state, plan, env)
     if state.terminal or state.status == "new":
         return turn
-    if state.events > MAX_EVENTS_PER_WORKFLOW:
-        fault_workflow(turn, _too_long())
+    problem = _too_long(state)
+    if problem is not None:
+        fault_workflow(turn, problem)
     elif isinstance(message, m.Resume):
         _resume(turn, message.again)
     else:
@@ -82,7 +84,7 @@ def decide(state: WorkflowState, plan: Definition, message: m.Message, env: Envi
 def settle(turn: Turn) -> None:
     """Go on until nothing more can be decided, or the turn is full."""
     while turn.dirty and not turn.state.terminal:
-        if len(turn.events) >= MAX_EVENTS_PER_TURN:
+        if turn.full:
             turn.unsettled = True
             turn.dirty.clear()
             break
@@ -92,8 +94,9 @@ def settle(turn: Turn) -> None:
         advance = ADVANCE.get(frame.kind)
         if advance is None:
             continue
-        if turn.state.events > MAX_EVENTS_PER_WORKFLOW:
-            fault_workflow(turn, _too_long())
+        problem = _too_long(turn.state)
+        if problem is not None:
+            fault_workflow(turn, problem)
             break
         ending = advance(turn, frame)
         if isinstance(ending, End):
@@ -216,6 +219,12 @@ def _timed_out(what: str, frame: Frame) -> faults.Fault:
     )
 
 
-def _too_long() -> faults.Fault:
-    detail = f"more than {MAX_EVENTS_PER_WORKFLOW} events"
+def _too_long(state: WorkflowState) -> faults.Fault | None:
+    """Return the error of a workflow whose history is at its limit, in events or in bytes."""
+    if state.events > MAX_EVENTS_PER_WORKFLOW:
+        detail = f"more than {MAX_EVENTS_PER_WORKFLOW} events"
+    elif state.bytes > MAX_BYTES_PER_WORKFLOW:
+        detail = f"more than {MAX_BYTES_PER_WORKFLOW} bytes of events"
+    else:
+        return None
     return faults.standard(faults.RUNTIME, "History limit reached", detail=detail)

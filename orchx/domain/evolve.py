@@ -52,6 +52,7 @@ def fold(workflow_id: str, history: Iterable[tuple[e.AnyEvent, int]]) -> Workflo
 def apply(state: WorkflowState, event: e.AnyEvent, at_ms: int) -> None:
     """Change `state` in place: for a fold, or a draft that nobody else sees."""
     state.events += 1
+    state.bytes += len(e.encode_event(event))
     state.passivated = False
     _TRANSITIONS[type(event)](state, event, at_ms)
 

@@ -68,6 +68,7 @@ class WorkflowState:
     """Everything that the log says about one workflow, folded."""
 
     __slots__ = (
+        "bytes",
         "cancel_reason",
         "commands",
         "context",
@@ -98,6 +99,7 @@ class WorkflowState:
         self.error: Fault | None = None
         self.started_at_ms = 0
         self.events = 0  # how many were folded
+        self.bytes = 0  # how long they are in their stored form
         self.frames: dict[int, Frame] = {}
         self.next_frame = 1
         self.commands: frozenset[str] = frozenset()

@@ -21,9 +21,10 @@ from orchx.domain.keys import execution_name, idempotency_key
 from orchx.domain.state import ROOT, Frame, WorkflowState
 from orchx.errors import Bug
 
-# A turn that has made this many events ends; the owner goes on in another, so that an
-# endless loop of instantaneous tasks cannot keep others waiting.
+# A turn that has made so much ends; the owner goes on in another, so that an endless loop of
+# instantaneous tasks can neither keep others waiting nor fill the memory.
 MAX_EVENTS_PER_TURN = 2_000
+MAX_BYTES_PER_TURN = 4 * 1_048_576
 
 
 class Turn:
@@ -36,13 +37,14 @@ class Turn:
         unsettled: more can be decided at once, in another turn.
     """
 
-    __slots__ = ("dirty", "effects", "env", "events", "plan", "state", "unsettled")
+    __slots__ = ("dirty", "effects", "env", "events", "known_bytes", "plan", "state", "unsettled")
 
     def __init__(self, state: WorkflowState, plan: Definition, env: Environment) -> None:
         self.state = state.copy()
         self.plan = plan
         self.env = env
         self.events: list[e.AnyEvent] = []
+        self.known_bytes = state.bytes
         self.effects: list[m.Effect] = []
         self.dirty: deque[int] = deque()
         self.unsettled = False
@@ -51,6 +53,16 @@ class Turn:
         """Add an event and apply it to the draft."""
         apply(self.state, event, self.env.now_ms)
         self.events.append(event)
+
+    @property
+    def bytes(self) -> int:
+        """How long the events of this turn are in their stored form."""
+        return self.state.bytes - self.known_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether this turn has to end here, and another to go on."""
+        return len(self.events) >= MAX_EVENTS_PER_TURN or self.bytes >= MAX_BYTES_PER_TURN
 
     def look_at(self, frame_id: int) -> None:
         """Have a frame looked at before the turn ends."""

@@ -20,7 +20,7 @@ from orchx.domain.events import CorrelationStarted, Record, WorkflowPassivated
 from orchx.domain.faults import RUNTIME, standard
 from orchx.domain.keys import execution_name, idempotency_key
 from orchx.domain.state import WorkflowState
-from orchx.domain.turn import Turn
+from orchx.domain.turn import MAX_BYTES_PER_TURN, Turn
 from orchx.engine.activation import Activated, Activator, Offload
 from orchx.engine.effects import EffectRunner
 from orchx.engine.environment import TurnEnvironment, World
@@ -241,10 +241,14 @@ class Owner:
         await self._commit([(live, turn) for turn in turns])
 
     def _decide(self, live: Live) -> list[Turn]:
-        """Return a turn per message in the mailbox, each on the state that the last one left."""
+        """Return a turn per message in the mailbox, each on the state that the last one left.
+
+        Together they are about as large as one turn may be: what is left waits for the next.
+        """
         turns: list[Turn] = []
         state = live.state
-        while live.mailbox:
+        until_bytes = state.bytes + MAX_BYTES_PER_TURN
+        while live.mailbox and state.bytes < until_bytes:
             message = live.mailbox.popleft()
             live.taken.append(message)
             turn = self._turn(live, state, message)

@@ -267,6 +267,19 @@ class TestAHungWriter:
         await log.append([record(3)])
         assert [r.seq for r in await log.read("w")] == [1, 2, 3]
 
+    async def test_what_waits_is_bounded_in_bytes(
+        self, log: SqliteEventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite_group_commit, "PENDING_BYTES_MAX", 100_000)
+        with sqlite_connection.WriteLock(tmp_path / "log.db").held():
+            waiting = [asyncio.create_task(log.append([record(n, 30_000)])) for n in range(2, 6)]
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable, match="bytes wait already"):
+                await log.append([record(6)])
+        await asyncio.gather(*waiting)
+        await log.append([record(6)])
+        assert [r.seq for r in await log.read("w")] == [1, 2, 3, 4, 5, 6]
+
     async def test_others_open_the_file_and_read_it(
         self, log: SqliteEventLog, tmp_path: Path
     ) -> None:

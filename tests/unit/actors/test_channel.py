@@ -126,6 +126,32 @@ async def test_a_lost_connection_fails_what_waits_and_is_made_again(
     await until(lambda: ("again", []) in listener.pushed)
 
 
+async def test_what_the_other_side_does_not_read_is_dropped(
+    listener: Listener, made: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "MAX_UNSENT_BYTES", 1_000_000)
+    large = bytes(3_000_000)  # more than a socket's own buffer
+    assert made.push("first", (large,))
+    assert made.push("dropped", ())
+    with pytest.raises(Unavailable, match="wait for the other side"):
+        made.ask("refused", ())
+    await until(lambda: ("first", [large]) in listener.pushed)
+    assert made.push("last", ())
+    await until(lambda: ("last", []) in listener.pushed)
+    assert [method for method, _ in listener.pushed] == ["hello", "first", "last"]
+
+
+async def test_a_frame_that_nobody_takes_is_not_sent(
+    listener: Listener, made: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "MAX_FRAME_BYTES", 1_000)
+    assert made.push("dropped", (bytes(1_000),))
+    with pytest.raises(Unavailable, match="over 1000"):
+        made.ask("refused", (bytes(1_000),))
+    assert made.push("last", ())
+    await until(lambda: ("last", []) in listener.pushed)
+
+
 async def test_nothing_is_sent_where_nobody_listens(path: Path) -> None:
     made = Channel(path)
     assert not made.push("hello", ())

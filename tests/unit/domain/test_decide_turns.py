@@ -6,6 +6,7 @@ import pytest
 
 from orchx.domain import decide as deciding
 from orchx.domain import messages as m
+from orchx.domain import turn as turning
 from orchx.domain.decide import decide
 from orchx.domain.document import DoTask, ForTask
 from orchx.domain.events import CommandRefused, TaskCancelled, TaskStarted, WorkflowStarted
@@ -110,6 +111,26 @@ def test_an_endless_loop_gives_way_after_each_full_turn(monkeypatch: pytest.Monk
         "runtime",
         "History limit reached",
     )
+
+
+GROWING = "do: [{a: {set: {text: '${ \"x\" * 100000 }'}, then: a}}]"
+
+
+def test_large_values_end_a_turn_before_many_events_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turning, "MAX_BYTES_PER_TURN", 1_000_000)
+    monkeypatch.setattr(deciding, "MAX_BYTES_PER_WORKFLOW", 5_000_000)
+
+    assert Stage(GROWING).turns == 6
+
+
+def test_a_history_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deciding, "MAX_BYTES_PER_WORKFLOW", 3_000_000)
+    stage = Stage(GROWING)
+
+    assert 3_000_000 < stage.state.bytes < 3_300_000
+    assert stage.state.error is not None
+    assert stage.state.error.title == "History limit reached"
+    assert stage.state.error.detail == "more than 3000000 bytes of events"
 
 
 def test_commands_cannot_make_a_history_endless(monkeypatch: pytest.MonkeyPatch) -> None:

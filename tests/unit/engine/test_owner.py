@@ -12,8 +12,9 @@ from orchx.domain import messages as m
 from orchx.domain.document import Definition
 from orchx.domain.document_parser import canonical_json, parse_definition
 from orchx.domain.environment import CallTarget
-from orchx.domain.events import Record, Request, WorkflowCompleted, type_of
+from orchx.domain.events import Record, Request, WorkflowCompleted, encode_event, type_of
 from orchx.domain.lineage import AcceptedRecords
+from orchx.domain.turn import MAX_BYTES_PER_TURN
 from orchx.engine.activation import Activator
 from orchx.engine.environment import Directory, SchemaChecker, World
 from orchx.engine.outbox import Outbox
@@ -204,3 +205,35 @@ async def test_after_its_lease_an_owner_lets_go_of_what_others_took(stage: Stage
     assert [r.workflow_id for r in stage.pool.requests[:2]] == ["wf_taken", "wf_kept"]
     assert all(r.workflow_id == "wf_kept" for r in stage.pool.requests[2:])
     assert type_of((await stage.history("wf_taken"))[-1].event) == "workflow.activated"
+
+
+async def test_large_messages_go_into_the_log_a_few_at_a_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.start("wf_large", {"listen": {"to": {"all": [{"with": {"type": "never"}}]}}}, CALL)
+    await until(lambda: stage.owner.states())
+    sizes: list[int] = []
+    append: Callable[[Sequence[Record]], Awaitable[int]] = stage.log.append
+
+    async def measured(records: Sequence[Record]) -> int:
+        sizes.append(sum(len(encode_event(record.event)) for record in records))
+        return await append(records)
+
+    monkeypatch.setattr(stage.log, "append", measured)
+    stage.owner.deliver(
+        [
+            Assignment(
+                workflow_id="wf_large",
+                command=m.DeliverEvent(
+                    id=f"ev-{number}",
+                    workflow_id="wf_large",
+                    created_at_ms=0,
+                    event={"type": "t", "data": "x" * 1_000_000},
+                ),
+            )
+            for number in range(20)
+        ]
+    )
+    await until(lambda: len(stage.owner.states()["wf_large"].inbox) == 20)
+    assert len(sizes) >= 4
+    assert max(sizes) <= MAX_BYTES_PER_TURN + 2_000_000
