@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -61,24 +62,38 @@ def fdatasync_ms(folder: Path, rounds: int = 50) -> float:
 
 def tree_cpu_s(root: int) -> float:
     """Return the CPU seconds that a process and its living descendants have used."""
+    return sum(cpu_s_of(pid) for pid in tree(root))
+
+
+def cpu_s_of(pid: int) -> float:
+    """Return the CPU seconds that a process has used; 0 if it is gone."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else 0.0
+
+
+def tree(root: int) -> dict[int, str]:
+    """Return the command lines of a process and its living descendants, by process id."""
     children: dict[int, list[int]] = {}
-    used: dict[int, float] = {}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        pid = int(entry.name)
-        children.setdefault(int(fields[1]), []).append(pid)
-        used[pid] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-    total, todo = 0.0, [root]
+        fields = _stat(int(entry.name)) if entry.name.isdigit() else []
+        if fields:
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: dict[int, str] = {}
+    todo = [root]
     while todo:
         pid = todo.pop()
-        total += used.get(pid, 0.0)
+        with contextlib.suppress(OSError):
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         todo += children.get(pid, [])
-    return total
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a stat file that follow the name, which may hold anything."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _cpu_name() -> str:
