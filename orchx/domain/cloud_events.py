@@ -62,16 +62,23 @@ class CloudEvents:
         workflow_id: whose records these are.
         namespace, name: of its definition, for the DSL's qualified name; without them it
             is known once the workflow's start has been seen.
+        correlation_id: the caller's own id of the matter; known from the start as well.
     """
 
     def __init__(
-        self, workflow_id: str, *, namespace: str | None = None, name: str | None = None
+        self,
+        workflow_id: str,
+        *,
+        namespace: str | None = None,
+        name: str | None = None,
+        correlation_id: str | None = None,
     ) -> None:
         self._workflow_id = workflow_id
         self._source = f"/v1/workflows/{workflow_id}"
         self._qualified_name = workflow_id
         if namespace is not None and name is not None:
             self._name(namespace, name)
+        self._correlation_id = correlation_id
         self._references: dict[int, str] = {}
 
     def _name(self, namespace: str, name: str) -> None:
@@ -84,6 +91,7 @@ class CloudEvents:
                 self._references[record.event.frame] = record.event.reference
             elif isinstance(record.event, events.WorkflowStarted):
                 self._name(record.event.definition.namespace, record.event.definition.name)
+                self._correlation_id = record.event.request.correlation_id
 
     def render(self, record: Record) -> dict[str, Any]:
         """Return the record as the JSON object of a structured-mode CloudEvent."""
@@ -103,6 +111,8 @@ class CloudEvents:
             "sequence": str(record.seq).zfill(SEQUENCE_DIGITS),
             "logoffset": str(record.offset),
         }
+        if self._correlation_id is not None:
+            rendered["correlationid"] = self._correlation_id
         if reference is not None:
             rendered["taskreference"] = reference
         if record.traceparent is not None:

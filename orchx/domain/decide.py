@@ -56,6 +56,7 @@ def open_workflow(start: m.StartWorkflow, plan: Definition, env: Environment) ->
             data=data,
             timeout_at_ms=timeout_at_ms,
             error=problem,
+            created_at_ms=start.created_at_ms,
         )
     )
     _fire_timers(turn)  # a request may have been waiting beyond its deadline

@@ -68,6 +68,7 @@ class WorkflowStarted(Event, frozen=True, tag="workflow.started"):
     """The first thing after the first activation. `data` is the input after `input.from`.
 
     `error` is what was wrong with the input: the workflow ends with it at once.
+    `created_at_ms` is when the request was accepted.
     """
 
     definition: DefinitionRef
@@ -76,6 +77,7 @@ class WorkflowStarted(Event, frozen=True, tag="workflow.started"):
     data: JSON = msgspec.UNSET
     timeout_at_ms: int | None = None
     error: Fault | None = None
+    created_at_ms: int = 0
 
 
 class TaskStarted(Event, frozen=True, tag="task.started"):

@@ -20,6 +20,7 @@ from orchx.domain.state import (
     ROOT,
     UNKNOWN_WEIGHT,
     Frame,
+    Status,
     WorkflowState,
     call_site,
 )
@@ -105,6 +106,7 @@ def _workflow_started(state: WorkflowState, event: e.WorkflowStarted, at_ms: int
 def _task_started(state: WorkflowState, event: e.TaskStarted, at_ms: int) -> None:
     parent = state.frames[event.parent]
     fork = parent.kind == "fork"
+    state.task = event.reference
     raw = parent.input if fork else parent.data
     task_input = raw if event.input is UNSET else event.input
     state.frames[event.frame] = Frame(
@@ -169,6 +171,9 @@ def _raw_input_of_child(state: WorkflowState, parent_id: int, frame_id: int) -> 
 
 
 def _task_completed(state: WorkflowState, event: e.TaskCompleted, at_ms: int) -> None:
+    state.tasks_completed += 1
+    if not event.frame:
+        state.task = event.reference
     output = event.output
     if output is UNSET:
         output = _raw_input_of_child(state, event.parent, event.frame)
@@ -189,6 +194,9 @@ def _task_skipped(state: WorkflowState, event: e.TaskSkipped, at_ms: int) -> Non
 def _task_faulted(state: WorkflowState, event: e.TaskFaulted, at_ms: int) -> None:
     parent = state.frames[event.parent]
     active = parent.active
+    state.tasks_faulted += 1
+    if not event.frame:
+        state.task = event.reference
     if event.frame:
         frame = state.frames.pop(event.frame)
         active -= 1
@@ -229,6 +237,7 @@ def _task_cancelled(state: WorkflowState, event: e.TaskCancelled, at_ms: int) ->
 
 
 def _task_retried(state: WorkflowState, event: e.TaskRetried, at_ms: int) -> None:
+    state.retries += 1
     frame = state.frames[event.frame]
     state.frames[event.frame] = replace(
         frame, phase="backoff", attempt=event.attempt, due_at_ms=event.due_at_ms, raised=None
@@ -322,20 +331,21 @@ def _workflow_passivated(state: WorkflowState, event: e.WorkflowPassivated, at_m
 
 def _workflow_completed(state: WorkflowState, event: e.WorkflowCompleted, at_ms: int) -> None:
     state.output = event.output
-    _end(state, "completed")
+    _end(state, "completed", at_ms)
 
 
 def _workflow_faulted(state: WorkflowState, event: e.WorkflowFaulted, at_ms: int) -> None:
     state.error = event.error
-    _end(state, "faulted")
+    _end(state, "faulted", at_ms)
 
 
 def _workflow_cancelled(state: WorkflowState, event: e.WorkflowCancelled, at_ms: int) -> None:
-    _end(state, "cancelled")
+    _end(state, "cancelled", at_ms)
 
 
-def _end(state: WorkflowState, status: Any) -> None:
+def _end(state: WorkflowState, status: Status, at_ms: int) -> None:
     state.status = status
+    state.ended_at_ms = at_ms
     state.frames = {}
     state.inbox = ()
     state.failures = {}

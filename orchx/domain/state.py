@@ -73,6 +73,7 @@ class WorkflowState:
         "commands",
         "context",
         "definition",
+        "ended_at_ms",
         "error",
         "events",
         "failures",
@@ -83,8 +84,12 @@ class WorkflowState:
         "output",
         "passivated",
         "request",
+        "retries",
         "started_at_ms",
         "status",
+        "task",
+        "tasks_completed",
+        "tasks_faulted",
         "workflow_id",
     )
 
@@ -100,6 +105,11 @@ class WorkflowState:
         self.started_at_ms = 0
         self.events = 0  # how many were folded
         self.bytes = 0  # how long they are in their stored form
+        self.ended_at_ms: int | None = None
+        self.task: str | None = None  # the task most recently begun
+        self.tasks_completed = 0
+        self.tasks_faulted = 0
+        self.retries = 0
         self.frames: dict[int, Frame] = {}
         self.next_frame = 1
         self.commands: frozenset[str] = frozenset()

@@ -54,10 +54,11 @@ class Activated:
     """A workflow that is owned now.
 
     `opening` is its first turn, durable already, if this claim started it. `live` is None for
-    one that is over; `state` is what it ended as.
+    one that is over; `state` is what it ended as, in `epoch`.
     """
 
     state: WorkflowState
+    epoch: int
     live: Live | None = None
     opening: Turn | None = None
 
@@ -116,7 +117,7 @@ class Activator:
             state = WorkflowState(command.workflow_id)
             for event in events:
                 apply(state, event, env.now_ms)
-            return Activated(state=state)
+            return Activated(state=state, epoch=claimed.epoch)
         self._pinned.add(command.digest)
         # the log has the activation before the opening: so must the state
         apply(opening.state, WorkflowActivated(), env.now_ms)
@@ -127,7 +128,7 @@ class Activator:
             seq=len(events),
             traceparent=command.traceparent,
         )
-        return Activated(state=opening.state, live=live, opening=opening)
+        return Activated(state=opening.state, epoch=claimed.epoch, live=live, opening=opening)
 
     async def _open(
         self, command: m.StartWorkflow, plan: Plan, env: TurnEnvironment
@@ -154,11 +155,11 @@ class Activator:
             # a claim now would stand in the way of the start, which opens an empty history
             raise NotFound(f"the log has no start of workflow {workflow_id}")
         if isinstance(known[-1].event, TERMINAL_EVENTS):
-            state = WorkflowState(workflow_id)
-            for record in AcceptedRecords().of(known):
+            state, reader = WorkflowState(workflow_id), AcceptedRecords()
+            for record in reader.of(known):
                 apply(state, record.event, record.at_ms)
-            if state.terminal:
-                return Activated(state=state)  # it is over: nobody needs to own it
+            if state.terminal:  # it is over: nobody needs to own it
+                return Activated(state=state, epoch=reader.epoch)
         claim = Claim(workflow_id=workflow_id, owner=self._incarnation, at_ms=self._world.now())
         return await self._from_history(workflow_id, await self._log.claim(claim))
 
@@ -172,14 +173,14 @@ class Activator:
         if (reader.epoch, reader.owner) != (claimed.epoch, self._incarnation):
             raise Fenced(f"{workflow_id}: epoch {claimed.epoch} belongs to {reader.owner}")
         if state.terminal:
-            return Activated(state=state)
+            return Activated(state=state, epoch=claimed.epoch)
         if state.definition is None:
             raise NotFound(f"the log has no start of workflow {workflow_id}")
         try:
             plan = await self._plans.pinned(state.definition.digest)
         except CallerError as error:
             await self._end_without_plan(state, claimed.epoch, reader.seq, str(error))
-            return Activated(state=state)
+            return Activated(state=state, epoch=claimed.epoch)
         live = Live(
             state,
             plan,
@@ -187,7 +188,7 @@ class Activator:
             seq=reader.seq,
             traceparent=traceparent,
         )
-        return Activated(state=state, live=live)
+        return Activated(state=state, epoch=claimed.epoch, live=live)
 
     async def _end_without_plan(self, state: WorkflowState, epoch: int, seq: int, why: str) -> None:
         """End a workflow whose pinned plan this release cannot read: visibly, and for good."""
@@ -217,6 +218,11 @@ def _cannot_start(
         digest=command.digest,
     )
     return [
-        WorkflowStarted(definition=definition, request=command.request, input=command.input),
+        WorkflowStarted(
+            definition=definition,
+            request=command.request,
+            input=command.input,
+            created_at_ms=command.created_at_ms,
+        ),
         WorkflowFaulted(error=faults.standard(kind, "Cannot start", detail=why)),
     ]

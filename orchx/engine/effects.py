@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from orchx.domain import messages as m
 from orchx.domain.events import ChildDetails, ParentRef
@@ -28,8 +28,11 @@ class EffectRunner:
         self._abandoned: dict[str, list[str]] = {}
         self._planned = False
 
-    def run(self, effects: Sequence[m.Effect], *, watched: bool) -> None:
-        """Run effects; those for pools leave at the end of this loop turn."""
+    def run(self, effects: Sequence[m.Effect], ending: Callable[[], Ending]) -> None:
+        """Run effects; those for pools leave at the end of this loop turn.
+
+        `ending` makes the news of the workflow's end, if it has come to that.
+        """
         for effect in effects:
             if isinstance(effect, m.Execute):
                 self._calls.setdefault(effect.request.call.pool, []).append(effect.request)
@@ -42,22 +45,10 @@ class EffectRunner:
             elif isinstance(effect, m.Publish):
                 self._outbox.published(effect.event)
             else:
-                self._finish(effect, watched)
-
-    def _finish(self, effect: m.Finish, watched: bool) -> None:
-        now_ms = self._clock.now_ms()
-        self._outbox.ended(
-            Ending(
-                workflow_id=effect.workflow_id,
-                status=effect.status,
-                ended_at_ms=now_ms,
-                output=effect.output if watched else None,
-                error=effect.error if watched else None,
-                told=watched,
-            )
-        )
-        if effect.request.parent is not None:
-            self._outbox.command(finish_command(effect, effect.request.parent, now_ms))
+                self._outbox.ended(ending())
+                if effect.request.parent is not None:
+                    now_ms = self._clock.now_ms()
+                    self._outbox.command(finish_command(effect, effect.request.parent, now_ms))
 
     def _plan(self) -> None:
         if not self._planned:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import msgspec
 
 from orchx.domain import messages as m
-from orchx.domain.events import TERMINAL_EVENTS, Record
+from orchx.domain.events import TERMINAL_EVENTS, Record, encode_event
 from orchx.domain.lineage import AcceptedRecords
 from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
@@ -20,11 +20,13 @@ from orchx.ports.clock import Clock
 from orchx.ports.command_queue import Accepted, CommandQueue
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
-from orchx.ports.gateway import Readiness
+from orchx.ports.gateway import HistoryPage, Learn, Readiness, ignore
 from orchx.ports.state_store import TERMINAL, Filter, Page, StateStore, WorkflowSummary
 from orchx.ports.supervision import Ending
 
 MAX_RECENT = 20_000
+READ_RECORDS = 200  # of the log at a time: values may be large
+HISTORY_BYTES = 8 * 1_048_576  # of one page
 RECHECK_S = 2.0
 FOLLOW_INTERVAL_S = 0.1
 HEARTBEAT_S = 10.0
@@ -173,14 +175,28 @@ class EngineGateway:
         return await self._store.list(filter_)
 
     async def history(
-        self, workflow_id: str, *, after_offset: int = 0, limit: int = 1000
-    ) -> Sequence[Record]:
-        """Return the records that count."""
-        records = await self._log.read(workflow_id)
-        if not records:
+        self, workflow_id: str, *, after_offset: int = 0, limit: int = 1000, learn: Learn = ignore
+    ) -> HistoryPage:
+        """Return the records that count, read from the first on: a later one may void none."""
+        reader, offset, size = AcceptedRecords(), 0, 0
+        found: list[Record] = []
+        while True:
+            read = await self._log.read(workflow_id, after_offset=offset, limit=READ_RECORDS)
+            accepted = list(reader.of(read))
+            learn([record for record in accepted if record.offset <= after_offset])
+            for record in accepted:
+                if record.offset <= after_offset:
+                    continue
+                size += len(encode_event(record.event))
+                if found and (len(found) == limit or size > HISTORY_BYTES):
+                    return HistoryPage(records=found, more=True)
+                found.append(record)
+            if len(read) < READ_RECORDS:
+                break
+            offset = read[-1].offset
+        if not read and not offset:
             await self.show(workflow_id)
-        accepted = [r for r in AcceptedRecords().of(records) if r.offset > after_offset]
-        return accepted[:limit]
+        return HistoryPage(records=found, more=False)
 
     async def follow(
         self, workflow_id: str, *, after_offset: int = 0
@@ -189,7 +205,7 @@ class EngineGateway:
         await self.show(workflow_id)
         reader, offset, silent_s = AcceptedRecords(), 0, 0.0
         while True:
-            records = await self._log.read(workflow_id, after_offset=offset)
+            records = await self._log.read(workflow_id, after_offset=offset, limit=READ_RECORDS)
             for record in records:
                 offset = record.offset
                 if not reader.accepts(record) or offset <= after_offset:
@@ -197,6 +213,8 @@ class EngineGateway:
                 yield record
                 if isinstance(record.event, TERMINAL_EVENTS):
                     return
+            if len(records) == READ_RECORDS:
+                continue  # there is more already
             silent_s = 0.0 if records else silent_s + FOLLOW_INTERVAL_S
             if silent_s >= HEARTBEAT_S:
                 silent_s = 0.0
@@ -242,6 +260,7 @@ def pending(start: m.StartWorkflow) -> WorkflowSummary:
         deadline_ms=start.request.deadline_ms,
         created_at_ms=start.created_at_ms,
         updated_at_ms=start.created_at_ms,
+        correlation_id=start.request.correlation_id,
         labels=start.request.labels,
         traceparent=start.traceparent,
     )
@@ -254,6 +273,11 @@ def ended(start: m.StartWorkflow, ending: Ending) -> WorkflowSummary:
         status=ending.status,
         updated_at_ms=ending.ended_at_ms,
         ended_at_ms=ending.ended_at_ms,
+        epoch=ending.epoch,
+        task=ending.task,
+        tasks_completed=ending.tasks_completed,
+        tasks_faulted=ending.tasks_faulted,
+        retries=ending.retries,
         output=ending.output,
         error=None if ending.error is None else ending.error.as_json(),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 
 import structlog
 
@@ -157,12 +158,12 @@ class Owner:
         if activated is None:
             self._outbox.lost(workflow_id)
         elif activated.live is None:
-            self._already_over(activated.state, waiting)
+            self._already_over(activated, waiting)
         else:
             self._own(activated.live, activated.opening, waiting)
 
-    def _already_over(self, state: WorkflowState, waiting: Iterable[Assignment]) -> None:
-        self._outbox.ended(ending_of(state, self._clock.now_ms()))
+    def _already_over(self, activated: Activated, waiting: Iterable[Assignment]) -> None:
+        self._outbox.ended(ending_of(activated.state, epoch=activated.epoch, told=True))
         for assignment in waiting:
             if assignment.command is not None:
                 self._outbox.applied(assignment.command.id)
@@ -311,7 +312,8 @@ class Owner:
     def _take_over(self, live: Live, turn: Turn) -> None:
         live.state = turn.state
         if turn.effects:
-            self._effects.run(turn.effects, watched=live.watched)
+            ending = partial(ending_of, turn.state, epoch=live.epoch, told=live.watched)
+            self._effects.run(turn.effects, ending)
         for event in turn.events:
             if type(event) is CorrelationStarted:
                 self._outbox.listening(

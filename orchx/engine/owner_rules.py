@@ -31,15 +31,24 @@ def matters(live: Live, turn: Turn) -> bool:
     )
 
 
-def ending_of(state: WorkflowState, now_ms: int) -> Ending:
-    """Return the news of a workflow that is over."""
-    if state.status not in ("completed", "faulted", "cancelled"):
+def ending_of(state: WorkflowState, *, epoch: int, told: bool) -> Ending:
+    """Return the news of a workflow that is over, with all details if somebody waits (`told`)."""
+    if state.ended_at_ms is None or state.status == "new" or state.status == "running":
         raise Bug(f"{state.workflow_id} is {state.status}, not over")
+    if not told:
+        return Ending(
+            workflow_id=state.workflow_id, status=state.status, ended_at_ms=state.ended_at_ms
+        )
     return Ending(
         workflow_id=state.workflow_id,
         status=state.status,
-        ended_at_ms=now_ms,
+        ended_at_ms=state.ended_at_ms,
         output=state.output,
         error=state.error,
         told=True,
+        epoch=epoch,
+        task=state.task,
+        tasks_completed=state.tasks_completed,
+        tasks_faulted=state.tasks_faulted,
+        retries=state.retries,
     )

@@ -27,6 +27,7 @@ class LiveSummary:
     """
 
     __slots__ = (
+        "correlation_id",
         "created_at_ms",
         "deadline_ms",
         "due_at_ms",
@@ -77,6 +78,7 @@ class LiveSummary:
         self.output: JSON = None
         self.error: Mapping[str, JSON] | None = None
         self.parent_id: str | None = None
+        self.correlation_id: str | None = None
         self.labels = _NO_LABELS
         self.traceparent: str | None = None
         self.tasks_completed = 0
@@ -127,6 +129,7 @@ class LiveSummary:
             output=self.output,
             error=self.error,
             parent_id=self.parent_id,
+            correlation_id=self.correlation_id,
             labels=self.labels,
             traceparent=self.traceparent,
             tasks_completed=self.tasks_completed,
@@ -167,6 +170,7 @@ def _activated(live: LiveSummary, event: e.WorkflowActivated, record: e.Record) 
 def _started(live: LiveSummary, event: e.WorkflowStarted, record: e.Record) -> None:
     definition, request = event.definition, event.request
     live.status = "running"
+    live.created_at_ms = event.created_at_ms or live.created_at_ms
     live.namespace = definition.namespace
     live.name = definition.name
     live.version = definition.version
@@ -176,6 +180,7 @@ def _started(live: LiveSummary, event: e.WorkflowStarted, record: e.Record) -> N
     live.isolation = request.isolation
     live.deadline_ms = request.deadline_ms
     live.parent_id = request.parent.workflow_id if request.parent is not None else None
+    live.correlation_id = request.correlation_id
     live.labels = request.labels or _NO_LABELS
     live.traceparent = record.traceparent
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from orchx.domain.events import Record
 from orchx.domain.messages import AnyCommand, StartWorkflow
@@ -20,6 +20,21 @@ class Readiness:
 
     ready: bool
     parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPage:
+    """A part of a history; `more`: there is another after it."""
+
+    records: Sequence[Record]
+    more: bool
+
+
+Learn: TypeAlias = Callable[[Sequence[Record]], None]
+
+
+def ignore(records: Sequence[Record]) -> None:
+    """Be told of records, and do nothing."""
 
 
 class Gateway(Protocol):
@@ -70,9 +85,11 @@ class Gateway(Protocol):
         ...
 
     async def history(
-        self, workflow_id: str, *, after_offset: int = 0, limit: int = 1000
-    ) -> Sequence[Record]:
-        """Return the accepted records of a workflow (those of fenced owners left out).
+        self, workflow_id: str, *, after_offset: int = 0, limit: int = 1000, learn: Learn = ignore
+    ) -> HistoryPage:
+        """Return the next accepted records of a workflow (those of fenced owners left out).
+
+        `learn` is given those before `after_offset`, in order and in parts.
 
         Raises:
             NotFound: no such workflow.

@@ -48,6 +48,7 @@ class WorkflowSummary:
     output: JSON = None
     error: Mapping[str, JSON] | None = None
     parent_id: str | None = None
+    correlation_id: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     traceparent: str | None = None
     tasks_completed: int = 0

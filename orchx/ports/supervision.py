@@ -28,7 +28,11 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A workflow is over. Output and error are there if `told`: the workflow was watched."""
+    """A workflow is over.
+
+    All but the first three are there if `told`: the workflow was watched. They are what its
+    summary will say, in the same words.
+    """
 
     workflow_id: str
     status: Literal["completed", "faulted", "cancelled"]
@@ -36,6 +40,11 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: JSON = None
     error: Fault | None = None
     told: bool = False
+    epoch: int = 0
+    task: str | None = None
+    tasks_completed: int = 0
+    tasks_faulted: int = 0
+    retries: int = 0
 
 
 class Passivation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

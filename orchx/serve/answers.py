@@ -91,6 +91,7 @@ class WorkflowListed(_Answer):
     passivated: bool
     epoch: int
     parent_id: str | None
+    correlation_id: str | None
     labels: dict[str, str]
     tasks: TaskCounts
     traceparent: str | None
@@ -267,6 +268,7 @@ def listed_json(summary: WorkflowSummary) -> dict[str, JSON]:
         "passivated": summary.passivated,
         "epoch": summary.epoch,
         "parentId": summary.parent_id,
+        "correlationId": summary.correlation_id,
         "labels": dict(summary.labels),
         "tasks": {
             "completed": summary.tasks_completed,

@@ -42,6 +42,7 @@ LISTED: Final[dict[str, Any]] = {
     "passivated": False,
     "epoch": 1,
     "parentId": None,
+    "correlationId": "HR-1042",
     "labels": {"country": "NO"},
     "tasks": {"completed": 3, "faulted": 0, "retries": 1},
     "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",

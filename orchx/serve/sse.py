@@ -6,7 +6,7 @@ lost its connection goes on after the last event it saw.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -73,15 +73,21 @@ async def stream(
                     yield HEARTBEAT
                     # A client that resumed after the last event would wait for ever.
                     if (await api.gateway.show(workflow.workflow_id)).status in TERMINAL:
-                        for missed in await _rest(api, workflow.workflow_id, last):
+                        async for missed in _rest(api, workflow.workflow_id, last):
                             yield _frame(missed, events)
                         return
     except Exception as error:  # the edge: nobody above could still answer with a problem
         _log.error("stream ended", workflow_id=workflow.workflow_id, exc_info=error)
 
 
-async def _rest(api: Api, workflow_id: str, after: int) -> Sequence[Record]:
-    return await api.gateway.history(workflow_id, after_offset=after)
+async def _rest(api: Api, workflow_id: str, after: int) -> AsyncIterator[Record]:
+    while True:
+        page = await api.gateway.history(workflow_id, after_offset=after)
+        for record in page.records:
+            after = record.offset
+            yield record
+        if not page.more:
+            return
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlencode
 
@@ -11,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from orchx.domain.cloud_events import CloudEvents
-from orchx.domain.events import Record
 from orchx.domain.keys import event_command_id
 from orchx.domain.messages import AnyCommand, CancelWorkflow, DeliverEvent
 from orchx.errors import Conflict, NotFound, Overloaded
+from orchx.ports.gateway import HistoryPage
 from orchx.ports.state_store import TERMINAL, Filter, WorkflowSummary
 from orchx.serve.answers import listed_json, workflow_json
 from orchx.serve.context import Api
@@ -29,8 +28,6 @@ from orchx.serve.sse import last_event_id, stream
 from orchx.serve.validation import read_model
 
 MAX_ID_CHARS: Final = 255
-LEARN_PAGE: Final = 1000
-MAX_LEARNT: Final = 20_000  # records read to find out which tasks a later page is about
 
 
 async def show(api: Api, call: Call) -> Response:
@@ -67,13 +64,12 @@ async def history(api: Api, call: Call) -> Response:
     """`GET /v1/workflows/{id}/history`."""
     workflow = await _visible(api, call)
     after, limit = call.query.after, call.query.limit
-    records = await _records(api, workflow, after, limit)
-    events = await _renderer(api, workflow, records, after)
+    events, page = await _history(api, workflow, after, limit)
     headers = {}
-    if len(records) == limit:
-        following = {"after": str(records[-1].offset), "limit": str(limit)}
+    if page.more:
+        following = {"after": str(page.records[-1].offset), "limit": str(limit)}
         headers["Link"] = _next_link(call.request, following)
-    rendered = msgspec.json.encode([events.render(record) for record in records])
+    rendered = msgspec.json.encode([events.render(record) for record in page.records])
     return Response(rendered, 200, headers, CLOUD_EVENTS_TYPE)
 
 
@@ -82,12 +78,11 @@ async def follow(api: Api, call: Call) -> Response:
     resumed = last_event_id(call.request.headers.getlist("last-event-id"))
     after = call.query.after if resumed is None else resumed
     workflow = await _visible(api, call)
-    first = await _records(api, workflow, after, 1)
-    if workflow.status in TERMINAL and not first:
+    events, page = await _history(api, workflow, after, 1)
+    if workflow.status in TERMINAL and not page.records:
         return Response(status_code=204)
     if not api.streams.free:
         raise Overloaded("too many streams are open already", retry_after_s=5)
-    events = await _renderer(api, workflow, first, after)
     body = stream(api, workflow, events, after)
     return StreamingResponse(body, 200, dict(SSE_HEADERS), SSE_TYPE)
 
@@ -166,30 +161,23 @@ async def _visible(api: Api, call: Call) -> WorkflowSummary:
     return workflow
 
 
-async def _records(api: Api, workflow: WorkflowSummary, after: int, limit: int) -> Sequence[Record]:
+async def _history(
+    api: Api, workflow: WorkflowSummary, after: int, limit: int
+) -> tuple[CloudEvents, HistoryPage]:
+    """Return a part of the history, and what shows it: it knows the tasks begun before."""
+    events = CloudEvents(
+        workflow.workflow_id,
+        namespace=workflow.namespace,
+        name=workflow.name,
+        correlation_id=workflow.correlation_id,
+    )
     try:
-        return await api.gateway.history(workflow.workflow_id, after_offset=after, limit=limit)
-    except NotFound:
-        return ()  # accepted, but not begun: nothing has happened yet
-
-
-async def _renderer(
-    api: Api, workflow: WorkflowSummary, records: Sequence[Record], after: int
-) -> CloudEvents:
-    """Return what shows these records; it has read the earlier ones if that is needed."""
-    events = CloudEvents(workflow.workflow_id, namespace=workflow.namespace, name=workflow.name)
-    if after == 0 or not records:
-        return events
-    position, learnt = 0, 0
-    while position < after and learnt < MAX_LEARNT:
-        page = await _records(api, workflow, position, LEARN_PAGE)
-        earlier = [record for record in page if record.offset <= after]
-        events.learn(earlier)
-        learnt += len(page)
-        if len(earlier) < LEARN_PAGE:
-            break
-        position = page[-1].offset
-    return events
+        page = await api.gateway.history(
+            workflow.workflow_id, after_offset=after, limit=limit, learn=events.learn
+        )
+    except NotFound:  # accepted, but not begun: nothing has happened yet
+        page = HistoryPage(records=(), more=False)
+    return events, page
 
 
 def _next_link(request: Request, changes: dict[str, str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -23,6 +24,7 @@ from orchx.domain.turn import Turn
 from orchx.engine.activation import Activated, Activator
 from orchx.engine.live import Live
 from orchx.engine.owner import Owner
+from orchx.engine.owner_rules import ending_of
 from orchx.ports.command_queue import Accepted
 from orchx.testing.memory_command_queue import MemoryCommandQueue
 from orchx.testing.memory_event_log import MemoryEventLog
@@ -72,7 +74,8 @@ def _run_effects_before_the_append() -> Any:
 
     async def early(self: Owner, turns: Sequence[tuple[Live, Turn]]) -> None:
         for live, turn in turns:
-            self._effects.run(turn.effects, watched=live.watched)
+            ending = partial(ending_of, turn.state, epoch=live.epoch, told=live.watched)
+            self._effects.run(turn.effects, ending)
         await commit(self, turns)
 
     return patch.object(Owner, "_commit", early)

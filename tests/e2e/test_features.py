@@ -63,6 +63,17 @@ def test_a_workflow_can_be_followed_from_its_first_event_to_its_last(client: Cli
     assert [event.id for event in followed] == [event.id for event in client.history(begun.id)]
 
 
+def test_waiting_tells_what_is_shown_afterwards(client: Client) -> None:
+    submitted = client.submit(_request("brisk", correlationId="c-1"), wait_s=END_TIMEOUT_S)
+    told = submitted.workflow
+    assert told is not None
+    assert (told.status, told.correlation_id) == ("completed", "c-1")
+    assert told.epoch == 1
+    assert told.tasks.completed > 0
+    what = "the same from the projection"
+    eventually(lambda: client.show(submitted.id) == told, what, timeout_s=END_TIMEOUT_S)
+
+
 def test_following_goes_on_after_an_event_that_was_seen(client: Client) -> None:
     client.definitions.publish(documents.BRISK)
     begun = client.submit(_request("brisk", {"n": 2}), wait_s=END_TIMEOUT_S)

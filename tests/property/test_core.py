@@ -20,6 +20,9 @@ from orchx.domain.faults import COMMUNICATION, Fault
 from orchx.domain.json_values import JSON
 from orchx.domain.state import WorkflowState, call_site
 from orchx.domain.turn import Turn
+from orchx.engine.owner_rules import ending_of
+from orchx.engine.summary import LiveSummary
+from orchx.ports.supervision import Ending
 from orchx.testing.rehearsal import START_MS, RehearsalWorld
 from tests.unit.domain.stage import check_consistent, check_not_stuck
 
@@ -280,6 +283,26 @@ def test_disorder_changes_neither_the_end_nor_how_often_things_are_done(
         if isinstance(event, e.TaskCompleted | e.TaskFaulted | e.TaskCancelled) and event.frame
     )
     assert set(ended.values()) <= {1}
+
+
+@given(definitions(), st.integers(0, 2**32))
+def test_the_news_of_an_end_is_what_the_projection_will_say(
+    definition: Definition, seed: int
+) -> None:
+    run = Run(definition, random.Random(seed)).start()
+    live = LiveSummary(WORKFLOW_ID)
+    events = [(e.WorkflowActivated(), run.history[0][1]), *run.history]
+    for number, (event, at_ms) in enumerate(events):
+        record = e.Record(
+            workflow_id=WORKFLOW_ID, epoch=1, owner="o", seq=number, at_ms=at_ms, event=event
+        )
+        assert live.lineage.accepts(record)
+        live.apply(record)
+    summary, news = live.freeze(), ending_of(run.state, epoch=1, told=True)
+
+    assert news.error is None or news.error.as_json() == summary.error
+    for field in set(Ending.__struct_fields__) - {"told", "error"}:
+        assert getattr(news, field) == getattr(summary, field), field
 
 
 @given(definitions())

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from orchx.domain import events as e
+from orchx.domain.json_values import JSON
 
 CALLBACK_URL = "https://hr.example.com/hook"
 
@@ -33,8 +34,10 @@ def task_started(frame: int, reference: str = "/do/0/a") -> e.TaskStarted:
     return e.TaskStarted(frame=frame, parent=1, reference=reference, kind="call")
 
 
-def task_completed(frame: int, reference: str = "/do/0/a") -> e.TaskCompleted:
-    return e.TaskCompleted(frame=frame, parent=1, reference=reference, output={"ok": True})
+def task_completed(
+    frame: int, reference: str = "/do/0/a", *, output: JSON = True
+) -> e.TaskCompleted:
+    return e.TaskCompleted(frame=frame, parent=1, reference=reference, output={"ok": output})
 
 
 def turn(

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orchx.domain.events import Request
+from orchx.domain import events as e
+from orchx.domain.events import Record, Request
 from orchx.domain.messages import AnyCommand, CancelWorkflow, StartWorkflow
 from orchx.engine import gateway as gateway_module
 from orchx.engine.admission import Admission
 from orchx.engine.endings import RETRY_PAUSE_S, DispatcherMail
 from orchx.engine.gateway import EngineGateway, pending
-from orchx.errors import DriverError, Unavailable
+from orchx.errors import DriverError, NotFound, Unavailable
 from orchx.ports.supervision import Ending, Load
 from orchx.settings import AdmissionSettings
 from orchx.testing.memory_catalog import MemoryCatalog
@@ -23,6 +24,7 @@ from orchx.testing.memory_deliveries import MemoryDeliveries
 from orchx.testing.memory_event_log import MemoryEventLog
 from orchx.testing.memory_state_store import MemoryStateStore
 from orchx.testing.virtual_clock import VirtualClock
+from tests.unit.engine.histories import started, task_completed, turn
 
 FAILURES = [Unavailable("away"), DriverError("broken"), RuntimeError("unforeseen")]
 
@@ -60,6 +62,7 @@ class Rig:
     link: Link
     clock: VirtualClock
     mail: DispatcherMail
+    log: MemoryEventLog
     queue: MemoryCommandQueue
     store: MemoryStateStore
     gateway: EngineGateway
@@ -75,10 +78,11 @@ async def _no_metrics() -> bytes:
 
 def make_rig() -> Rig:
     link, clock, queue, store = Link(), VirtualClock(), MemoryCommandQueue(), MemoryStateStore()
+    log = MemoryEventLog()
     mail = DispatcherMail(link, "w", clock)
     gateway = EngineGateway(
         queue=queue,
-        log=MemoryEventLog(),
+        log=log,
         store=store,
         catalog=MemoryCatalog(),
         deliveries=MemoryDeliveries(),
@@ -88,7 +92,7 @@ def make_rig() -> Rig:
         barrier=_nothing,
         exposition=_no_metrics,
     )
-    return Rig(link, clock, mail, queue, store, gateway)
+    return Rig(link, clock, mail, log, queue, store, gateway)
 
 
 @pytest.fixture
@@ -173,3 +177,50 @@ async def test_sending_survives_any_error(rig: Rig, failure: Exception) -> None:
     assert (rig.mail.reachable, rig.link.offered) == (False, [])
     await rig.clock.advance(2 * RETRY_PAUSE_S)
     assert (rig.mail.reachable, rig.link.offered) == (True, [start()])
+
+
+async def history_of(rig: Rig, count: int, size: int = 0) -> None:
+    """Write a start and as many more records, of an owner who is fenced halfway."""
+    begun: list[e.AnyEvent] = [e.WorkflowActivated(), started()]
+    begun += [task_completed(n, output="x" * size) for n in range(count)]
+    records = [*turn("wf", 1, "a", begun), *turn("wf", 2, "b", [e.WorkflowActivated()])]
+    fenced = turn("wf", 1, "a", begun[2:], first_seq=len(begun))
+    await rig.log.append([*records, *fenced])
+
+
+async def test_a_history_is_read_in_pages_without_what_fenced_owners_wrote(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "READ_RECORDS", 7)
+    await history_of(rig, 30)
+    seen: list[int] = []
+    after, pages = 0, 0
+    while True:
+        learnt: list[Record] = []
+        page = await rig.gateway.history("wf", after_offset=after, limit=10, learn=learnt.extend)
+        assert [record.offset for record in learnt] == seen
+        seen += [record.offset for record in page.records]
+        after, pages = seen[-1], pages + 1
+        if not page.more:
+            break
+    assert seen == list(range(1, 34))
+    assert pages == 4
+
+
+async def test_a_page_of_a_history_is_bounded_in_bytes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "HISTORY_BYTES", 2_500)
+    await history_of(rig, 5, 1_000)
+    page = await rig.gateway.history("wf", after_offset=2, limit=100)
+    assert (len(page.records), page.more) == (2, True)
+    monkeypatch.setattr(gateway_module, "HISTORY_BYTES", 10)
+    page = await rig.gateway.history("wf", after_offset=2, limit=100)
+    assert (len(page.records), page.more) == (1, True)
+
+
+async def test_a_history_of_nothing(rig: Rig) -> None:
+    with pytest.raises(NotFound):
+        await rig.gateway.history("nobody")
+    await rig.gateway.submit([start()])
+    assert not (await rig.gateway.history("wf")).records

@@ -12,7 +12,15 @@ from orchx.domain import messages as m
 from orchx.domain.document import Definition
 from orchx.domain.document_parser import canonical_json, parse_definition
 from orchx.domain.environment import CallTarget
-from orchx.domain.events import Record, Request, WorkflowCompleted, encode_event, type_of
+from orchx.domain.events import (
+    DefinitionRef,
+    Record,
+    Request,
+    WorkflowCompleted,
+    WorkflowStarted,
+    encode_event,
+    type_of,
+)
 from orchx.domain.lineage import AcceptedRecords
 from orchx.domain.turn import MAX_BYTES_PER_TURN
 from orchx.engine.activation import Activator
@@ -237,3 +245,24 @@ async def test_large_messages_go_into_the_log_a_few_at_a_time(
     await until(lambda: len(stage.owner.states()["wf_large"].inbox) == 20)
     assert len(sizes) >= 4
     assert max(sizes) <= MAX_BYTES_PER_TURN + 2_000_000
+
+
+async def test_the_dispatcher_is_told_of_a_workflow_that_ends_for_want_of_its_plan(
+    stage: Stage,
+) -> None:
+    ref = DefinitionRef(namespace="t", name="w", version="1.0.0", digest="unreadable")
+    claim = Claim(
+        workflow_id="wf_old",
+        owner="owner#0",
+        at_ms=1,
+        opening=[WorkflowStarted(definition=ref, request=Request(), input=None)],
+        digest="unreadable",
+        definition=b"{}",
+    )
+    await stage.log.claim(claim)
+    cancel = m.CancelWorkflow(id="c", workflow_id="wf_old", created_at_ms=1)
+    stage.owner.deliver([Assignment(workflow_id="wf_old", command=cancel)])
+    await until(lambda: stage.dispatcher.ended)
+    assert stage.dispatcher.ended == ["wf_old faulted"]
+    assert [i for r in stage.dispatcher.reports for i in r.applied] == ["c"]
+    assert stage.dispatcher.lost == []

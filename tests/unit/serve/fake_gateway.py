@@ -10,7 +10,7 @@ from orchx.domain.events import DefinitionRef, Record
 from orchx.domain.messages import AnyCommand, CancelWorkflow, StartWorkflow
 from orchx.errors import NotFound
 from orchx.ports.command_queue import Accepted
-from orchx.ports.gateway import Readiness
+from orchx.ports.gateway import HistoryPage, Learn, Readiness, ignore
 from orchx.ports.state_store import TERMINAL, Filter, Page, WorkflowSummary
 from orchx.testing.memory_catalog import MemoryCatalog
 from orchx.testing.memory_command_queue import MemoryCommandQueue
@@ -72,17 +72,20 @@ class FakeGateway:
         return await self.states.list(filter_)
 
     async def history(
-        self, workflow_id: str, *, after_offset: int = 0, limit: int = 1000
-    ) -> Sequence[Record]:
+        self, workflow_id: str, *, after_offset: int = 0, limit: int = 1000, learn: Learn = ignore
+    ) -> HistoryPage:
         self._maybe_fail()
         if workflow_id not in self.logs:
             raise NotFound(f"there is no workflow {workflow_id}")
-        return [one for one in self.logs[workflow_id] if one.offset > after_offset][:limit]
+        records = self.logs[workflow_id]
+        learn([one for one in records if one.offset <= after_offset])
+        later = [one for one in records if one.offset > after_offset]
+        return HistoryPage(records=later[:limit], more=len(later) > limit)
 
     async def follow(
         self, workflow_id: str, *, after_offset: int = 0
     ) -> AsyncIterator[Record | None]:
-        for record in await self.history(workflow_id, after_offset=after_offset):
+        for record in (await self.history(workflow_id, after_offset=after_offset)).records:
             yield record
         while True:
             yield None
