@@ -21,8 +21,8 @@ help: ## show this list
 demo: $(READY) ## start orchx, run the example requests through it, show what happened
 	@$(BIN)/orchx demo
 
-up: $(READY) ## start orchx on this machine and stay until Ctrl-C
-	@$(BIN)/orchx up
+up: $(READY) ## start orchx with the examples and what they call; stay until Ctrl-C
+	@$(BIN)/orchx up --examples
 
 test: $(READY) ## run every test: unit, contract, property; simulation; integration, e2e
 	@$(BIN)/python tools/run_tests.py

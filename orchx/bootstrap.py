@@ -43,6 +43,7 @@ from orchx.engine.placement import Station, Stations
 from orchx.engine.plans import Plans
 from orchx.engine.projector import Projector
 from orchx.engine.reporter import Reporter
+from orchx.engine.retention import CommandRetention, DeliveryRetention
 from orchx.engine.roster import Roster
 from orchx.engine.routing import Resolver
 from orchx.engine.supervision import Supervision
@@ -186,10 +187,11 @@ def build_owner(
 
 @dataclass(slots=True, kw_only=True)
 class DispatcherParts:
-    """A Dispatcher and what watches over it."""
+    """A Dispatcher, what watches over it, and what keeps its queue small."""
 
     dispatcher: Dispatcher
     supervision: Supervision
+    retention: CommandRetention
 
 
 def build_dispatcher(
@@ -218,8 +220,14 @@ def build_dispatcher(
     )
     dispatcher = Dispatcher(
         queue=queue,
-        roster=Roster(stations, clock, running_limit=settings.admission.running_limit),
-        resolver=Resolver(catalog(settings)),
+        roster=Roster(
+            stations,
+            queue,
+            clock,
+            running_limit=settings.admission.running_limit,
+            memory_bytes=settings.admission.memory_bytes,
+        ),
+        resolver=Resolver(catalog(settings), queue, event_log(settings)),
         clock=clock,
     )
     supervision = Supervision(
@@ -231,27 +239,41 @@ def build_dispatcher(
         owners=settings.owners,
         sweep=settings.sweep,
     )
-    return DispatcherParts(dispatcher=dispatcher, supervision=supervision)
+    retention = CommandRetention(queue, clock, settings.retention, barrier)
+    return DispatcherParts(dispatcher=dispatcher, supervision=supervision, retention=retention)
 
 
 def build_projector(settings: Settings, sink: CommandSink) -> Projector:
     """Build the projector, with the net that turns records into commands."""
     clock = SystemClock()
-    log = event_log(settings)
+    log, queue = event_log(settings), command_queue(settings)
     causes = Causes(
         log=log,
-        queue=command_queue(settings),
-        resolver=Resolver(catalog(settings)),
+        queue=queue,
+        resolver=Resolver(catalog(settings), queue, log),
         sink=sink,
         clock=clock,
     )
     return Projector(log, state_store(settings), clock, settings, observer=causes)
 
 
-def build_reporter(settings: Settings) -> Reporter:
+@dataclass(slots=True, kw_only=True)
+class ReporterParts:
+    """A webhook reporter, and what keeps its outbox small."""
+
+    reporter: Reporter
+    retention: DeliveryRetention
+
+
+def build_reporter(settings: Settings) -> ReporterParts:
     """Build the webhook reporter."""
+    clock = SystemClock()
+    outbox = deliveries(settings)
     sender = HttpWebhookSender(settings, webhook_secret(settings))
-    return Reporter(event_log(settings), deliveries(settings), sender, SystemClock(), settings)
+    return ReporterParts(
+        reporter=Reporter(event_log(settings), outbox, sender, clock, settings),
+        retention=DeliveryRetention(outbox, clock, settings.retention),
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,7 @@ OrchxError
 │   ├── Forbidden            the credential lacks the scope
 │   └── TooLarge             a body or document is over its limit
 ├── TryLater                 nothing is wrong with the request; retry after a while
-│   ├── Overloaded           the backlog or a tenant's share is full
+│   ├── Overloaded           a tenant's share, or the number of open streams, is full
 │   └── Unavailable          a part of orchx is starting, failing over or out of reach
 │       └── NoAnswer         it was asked and said nothing within the time limit
 ├── Final                    nobody can act: it is over
@@ -56,10 +56,15 @@ class Violation:
 
 
 class OrchxError(Exception):
-    """The root of the tree above."""
+    """The root of the tree above.
+
+    `idempotency_key` is there when a client's submission failed: the same request sent again
+    with it never starts a second workflow.
+    """
 
     status = 500
     title = "Internal error"
+    idempotency_key: str | None = None
 
 
 class CallerError(OrchxError):
@@ -152,14 +157,14 @@ class TryLater(OrchxError):
 
 
 class Overloaded(TryLater):
-    """The backlog or a tenant's share of it is full."""
+    """A tenant's share of the backlog is full, or as many connections wait as may."""
 
     status = 429
     title = "Too many requests"
 
 
 class Unavailable(TryLater):
-    """A part of orchx is starting, failing over, or out of reach."""
+    """A part of orchx is starting, failing over or out of reach; or the backlog is full."""
 
     title = "Unavailable"
 

@@ -39,6 +39,12 @@ class AdmissionSettings(_Section):
     backlog_limit: int = Field(20_000, ge=1)
     tenant_share: float = Field(0.5, gt=0, le=1, description="of the backlog, per tenant")
     running_limit: int = Field(2_000, ge=1, description="workflows running at once")
+    memory_bytes: int = Field(
+        268_435_456,
+        ge=1_048_576,
+        description="of requests that the Dispatcher keeps in memory (the rest waits on the disk),"
+        " and that running workflows may have been started with",
+    )
 
 
 class OwnerSettings(_Section):
@@ -69,6 +75,11 @@ class PoolSettings(_Section):
     allow_private_addresses: bool = Field(
         True, description="whether documents may call loopback and private addresses"
     )
+    secret_env: tuple[str, ...] = Field(
+        ("ORCHX_SECRET_*",),
+        description="shell patterns of the environment variables that a service's bearerEnv "
+        "may name",
+    )
 
 
 class EvaluatorSettings(_Section):
@@ -87,12 +98,26 @@ class WebhookSettings(_Section):
         (), description="host, host:port or *.domain that callbacks may name, private ones too"
     )
     secret: str | None = Field(
-        None, description="whsec_…; made and kept in the data folder if absent"
+        None,
+        description="the master, whsec_…, from which each tenant's is derived; made and kept in "
+        "the data folder if absent",
     )
     timeout_ms: int = Field(10_000, ge=100)
     give_up_after_s: float = Field(86_400.0, gt=0)
     first_delay_ms: int = Field(1_000, ge=1)
     concurrency: int = Field(32, ge=1)
+
+
+class RetentionSettings(_Section):
+    """How long what is over is kept, beside the log, which keeps everything."""
+
+    commands_days: float = Field(
+        7.0, ge=1, description="of requests and events: so long a repeated key is recognised"
+    )
+    deliveries_days: float = Field(7.0, ge=1, description="of webhooks that were delivered")
+    undelivered_days: float = Field(
+        30.0, ge=1, description="of webhooks that were given up: so long they can be replayed"
+    )
 
 
 class SweepSettings(_Section):
@@ -127,4 +152,5 @@ class Settings(BaseSettings):
     pools: PoolSettings = PoolSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    retention: RetentionSettings = RetentionSettings()
     sweep: SweepSettings = SweepSettings()

@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from orchx import errors
-from orchx.errors import DriverError, OrchxError, Unavailable
+from orchx.errors import DriverError, NoAnswer, OrchxError, Unavailable
 
 logger = structlog.get_logger(__name__)
 
@@ -30,6 +30,8 @@ HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 RECONNECT_PAUSE_S: Final = 0.2
+MAX_FOLDER_BYTES: Final = 66  # a socket's path has at most 107: 32 for its name, 8 for a draft's
+SHORT_FOLDER: Final = Path("/tmp")  # noqa: S108  for this user alone, like every folder of sockets
 PUSH: Final = 0  # the number of a frame that wants no answer
 
 Argument: TypeAlias = bytes | str | float
@@ -60,11 +62,14 @@ def socket_path(data_dir: Path, namespace: str, name: str) -> Path:
 
     Raises:
         DriverError: the folder is somebody else's, or open to others.
+        OSError: it cannot be made.
     """
     known_by = f"{data_dir.absolute()}\0{namespace}"
     digest = hashlib.sha256(known_by.encode()).hexdigest()[:16]
-    # not in the data folder: a socket's path has at most 107 bytes
+    # not in the data folder, whose path may be long
     folder = Path(tempfile.gettempdir()) / f"orchx-{os.getuid()}-{digest}"
+    if len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
+        folder = SHORT_FOLDER / folder.name
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
@@ -106,8 +111,9 @@ class _Frames(asyncio.Protocol):
         """Send one frame; False if there is no connection.
 
         Raises:
-            Unavailable: there is one, and the other side does not keep up, or the frame is one
-                that it would not take. It must not go another way, where nothing bounds it.
+            NoAnswer: there is one, and the other side does not keep up.
+            Unavailable: the frame is one that it would not take.
+                Neither must go another way, where nothing bounds it.
         """
         transport = self.transport
         if transport is None or transport.is_closing():
@@ -115,7 +121,7 @@ class _Frames(asyncio.Protocol):
         if len(payload) > MAX_FRAME_BYTES:
             raise Unavailable(f"a message of {len(payload)} bytes is over {MAX_FRAME_BYTES}")
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            raise Unavailable(f"more than {MAX_UNSENT_BYTES} bytes wait for the other side")
+            raise NoAnswer(f"more than {MAX_UNSENT_BYTES} bytes wait for the other side")
         transport.write(len(payload).to_bytes(HEADER_BYTES, "big") + payload)
         return True
 
@@ -180,6 +186,17 @@ class ChannelServer:
             self._server.close()
         for end in list(self._ends):
             end.close()
+
+
+async def open_server(path: Callable[[], Path], serve: Serve) -> ChannelServer | None:
+    """Listen for an actor; None where no socket can be made: Ray carries its calls."""
+    try:
+        server = ChannelServer(path(), serve)
+        await server.start()
+    except (OSError, DriverError) as error:
+        logger.warning("no direct channel", error=str(error))
+        return None
+    return server
 
 
 class _ClientEnd(_Frames):

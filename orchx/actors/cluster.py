@@ -6,12 +6,11 @@ import importlib
 import logging
 import os
 import shutil
-import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from ray.exceptions import GetTimeoutError
 from orchx.actors import names
 from orchx.actors.channel import socket_path
 from orchx.actors.dispatcher_actor import DispatcherActor
+from orchx.actors.held_signals import held_signals
 from orchx.actors.owner_actor import WorkflowActor
 from orchx.actors.pool_actor import PoolActor
 from orchx.actors.projector_actor import ProjectorActor, ReporterActor
-from orchx.errors import Unavailable
+from orchx.errors import DriverError, Unavailable
 from orchx.settings import Settings
 
 # All methods return at once or wait for something short: the number only bounds a flood.
@@ -86,18 +86,15 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
             "include_dashboard": False,
             "_node_ip_address": LOOPBACK,
         }
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    ray.init(
-        address=address,
-        namespace=settings.namespace,
-        log_to_driver=not quiet,
-        configure_logging=True,
-        logging_level=logging.WARNING,
-        **options,
-    )
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
-            signal.signal(number, handler)  # Ray's own would end the process without a word
+    with held_signals():
+        ray.init(
+            address=address,
+            namespace=settings.namespace,
+            log_to_driver=not quiet,
+            configure_logging=True,
+            logging_level=logging.WARNING,
+            **options,
+        )
 
 
 def _actor(cls: type, name: str, settings: Settings, *arguments: Any) -> ActorHandle[Any]:
@@ -160,5 +157,6 @@ def stop_engine(settings: Settings) -> None:
             ray.kill(ray.get_actor(name, namespace=settings.namespace), no_restart=True)
         except ValueError:
             continue
-    sockets = socket_path(settings.data_dir, settings.namespace, "any").parent
-    shutil.rmtree(sockets, ignore_errors=True)
+    with suppress(OSError, DriverError):  # there may be none, or somebody else's
+        sockets = socket_path(settings.data_dir, settings.namespace, "any").parent
+        shutil.rmtree(sockets, ignore_errors=True)

@@ -9,8 +9,12 @@ import msgspec
 from orchx import bootstrap
 from orchx.actors import names
 from orchx.actors.links import ProjectorQuestions, RayOwnerLink
+from orchx.actors.message_parts import first_message
 from orchx.actors.shell import Shell
+from orchx.adapters.system_clock import SystemClock
 from orchx.domain.messages import AnyCommand
+from orchx.engine.retention import forget_for_ever
+from orchx.errors import Unavailable
 from orchx.ports.supervision import OwnerReport
 from orchx.settings import Settings
 
@@ -21,7 +25,7 @@ _decode_ids = msgspec.msgpack.Decoder(list[str]).decode
 
 
 class DispatcherActor(Shell):
-    """Wraps `Dispatcher` and `Supervision`."""
+    """Wraps `Dispatcher`, `Supervision` and the `CommandRetention` of their queue."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(names.DISPATCHER, settings)
@@ -49,6 +53,7 @@ class DispatcherActor(Shell):
             "workflows_known", "Workflows that are not over", lambda: len(roster.entries)
         )
         self.keep(self._run())
+        self.keep(forget_for_ever(parts.retention, SystemClock()))
 
     async def _run(self) -> None:
         await self._supervision.recover()
@@ -58,29 +63,42 @@ class DispatcherActor(Shell):
         self.watch_over([name for name in everyone if name != names.DISPATCHER])
         await self._supervision.run()
 
+    # Until it has recovered it does not know who listens and who is placed. What comes before
+    # then is refused, not kept: it may be long, and everybody would send the same again.
+
     async def offer(self, commands: bytes, watcher: str, watched: bytes) -> bytes:
         """Take durable commands; returns the load."""
-        await self._ready.wait()  # before, it does not know who listens and who is placed
-        load = self._dispatcher.offer(
-            _decode_commands(commands), watcher=watcher, watched=_decode_ids(watched)
-        )
+        self._refuse_until_ready()
+        ids = _decode_ids(watched)
+        load = self._dispatcher.offer(_decode_commands(commands), watcher=watcher, watched=ids)
+        live = self._dispatcher.roster.entries
+        self._dispatcher.watchers.forget(watcher, [i for i in ids if i not in live])
         return _encode(load)
 
     async def offered(self, commands: bytes) -> None:
-        """Take durable commands from one who asks nothing."""
-        await self._ready.wait()
-        self._dispatcher.offer(_decode_commands(commands))
+        """Take durable commands from one who asks nothing; recovery or audit finds them too."""
+        if self._ready.is_set():
+            self._dispatcher.offer(_decode_commands(commands))
 
     async def report(self, report: bytes) -> None:
-        """Take an owner's report."""
-        await self._ready.wait()
-        self._dispatcher.report(_decode_report(report))
+        """Take an owner's report; what it says can be learnt from queue, log and owner too."""
+        if self._ready.is_set():
+            self._dispatcher.report(_decode_report(report))
 
     async def watch(self, watcher: str, workflow_ids: bytes) -> Sequence[str]:
         """Have a watcher told of endings; returns what is not live."""
-        await self._ready.wait()
-        return self._dispatcher.watch(watcher, _decode_ids(workflow_ids))
+        self._refuse_until_ready()
+        unknown = self._dispatcher.watch(watcher, _decode_ids(workflow_ids))
+        self._dispatcher.watchers.forget(watcher, unknown)
+        return unknown
 
     async def endings(self, watcher: str, timeout_s: float) -> bytes:
-        """Return endings as they come."""
-        return _encode(await self._dispatcher.watchers.endings(watcher, timeout_s))
+        """Return endings as they come, as many as fit into an answer."""
+        watchers = self._dispatcher.watchers
+        message, left = first_message(await watchers.endings(watcher, timeout_s))
+        watchers.hand_back(watcher, left)
+        return message
+
+    def _refuse_until_ready(self) -> None:
+        if not self._ready.is_set():
+            raise Unavailable("the dispatcher is recovering")

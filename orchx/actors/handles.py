@@ -6,12 +6,15 @@ import asyncio
 from typing import Any
 
 import ray
+import structlog
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from orchx.actors.channel import Channel, socket_path
-from orchx.errors import NoAnswer, OrchxError, Unavailable
+from orchx.errors import DriverError, NoAnswer, OrchxError, Unavailable
 from orchx.settings import Settings
+
+logger = structlog.get_logger(__name__)
 
 
 class Handles:
@@ -23,13 +26,14 @@ class Handles:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[str, Channel | None] = {}
         self._handles: dict[str, ActorHandle[Any]] = {}
         self._pushes: dict[tuple[str, str], Any] = {}
 
     def push(self, actor: str, method: str, *arguments: bytes | str) -> None:
         """Call a method and forget about it; a call that cannot be made is dropped."""
-        if self._channel(actor).push(method, arguments):
+        channel = self._channel(actor)
+        if channel is not None and channel.push(method, arguments):
             return
         key = (actor, method)
         push = self._pushes.get(key)
@@ -53,7 +57,8 @@ class Handles:
             OrchxError: whatever the method raised.
         """
         try:
-            answer = self._channel(actor).ask(method, arguments)
+            channel = self._channel(actor)
+            answer = None if channel is None else channel.ask(method, arguments)
             if answer is None:
                 answer = getattr(self._handle(actor), method).remote(*arguments)
             return await asyncio.wait_for(answer, timeout_s)
@@ -79,15 +84,20 @@ class Handles:
     def close(self) -> None:
         """End the direct connections; a later call would make them anew."""
         for channel in self._channels.values():
-            channel.close()
+            if channel is not None:
+                channel.close()
 
-    def _channel(self, actor: str) -> Channel:
-        channel = self._channels.get(actor)
-        if channel is None:
+    def _channel(self, actor: str) -> Channel | None:
+        """Return the way past Ray; None where there can be none."""
+        if actor not in self._channels:
             settings = self._settings
-            path = socket_path(settings.data_dir, settings.namespace, actor)
-            channel = self._channels[actor] = Channel(path)
-        return channel
+            try:
+                path = socket_path(settings.data_dir, settings.namespace, actor)
+                self._channels[actor] = Channel(path)
+            except (OSError, DriverError) as error:
+                logger.warning("no direct channel", to=actor, error=str(error))
+                self._channels[actor] = None
+        return self._channels[actor]
 
     def _handle(self, actor: str) -> ActorHandle[Any]:
         handle = self._handles.get(actor)

@@ -9,6 +9,7 @@ import msgspec
 
 from orchx.actors import names
 from orchx.actors.handles import Handles
+from orchx.actors.message_parts import messages, report_messages
 from orchx.domain.messages import AnyCommand, TaskOutcome, TaskRequest
 from orchx.ports.supervision import Assignment, Ending, Load, OwnerReport, OwnerStatus
 
@@ -36,7 +37,8 @@ class RayOwnerLink:
 
     def deliver(self, assignments: Sequence[Assignment]) -> None:
         """Push workflows and commands."""
-        self._handles.push(self._name, "deliver", _encode(assignments))
+        for message in messages(assignments):
+            self._handles.push(self._name, "deliver", message)
 
     async def reconcile(self, expected: Sequence[str]) -> OwnerStatus:
         """Ask the owner what it holds."""
@@ -76,7 +78,8 @@ class RaySupervisorLink:
 
     def report(self, report: OwnerReport) -> None:
         """Push a report."""
-        self._handles.push(names.DISPATCHER, "report", _encode(report))
+        for message in report_messages(report):
+            self._handles.push(names.DISPATCHER, "report", message)
 
 
 class RayPoolLink:
@@ -93,7 +96,7 @@ class RayPoolLink:
     def submit(self, requests: Sequence[TaskRequest]) -> None:
         """Push a batch to each pool that has a part in it."""
         if len(self._pools) == 1:
-            self._handles.push(self._pools[0], "submit", _encode(requests))
+            self._submit_to(self._pools[0], requests)
             return
         batches: dict[str, list[TaskRequest]] = {}
         for request in requests:
@@ -101,12 +104,17 @@ class RayPoolLink:
             pool = self._pools[zlib.crc32(key.encode()) % len(self._pools)]
             batches.setdefault(pool, []).append(request)
         for pool, batch in batches.items():
-            self._handles.push(pool, "submit", _encode(batch))
+            self._submit_to(pool, batch)
+
+    def _submit_to(self, pool: str, requests: Sequence[TaskRequest]) -> None:
+        for message in messages(requests):
+            self._handles.push(pool, "submit", message)
 
     def abandon(self, executions: Sequence[str]) -> None:
         """Tell every pool; those that do not have them do not mind."""
-        for pool in self._pools:
-            self._handles.push(pool, "abandon", _encode(executions))
+        for message in messages(executions):
+            for pool in self._pools:
+                self._handles.push(pool, "abandon", message)
 
     async def unknown(self, executions: Sequence[str]) -> Sequence[str]:
         """Return what no pool has."""
@@ -127,7 +135,8 @@ class RayOutcomeSink:
 
     def push(self, owner: str, outcomes: Sequence[TaskOutcome]) -> None:
         """Push a batch of outcomes."""
-        self._handles.push(owner, "outcomes", _encode(outcomes))
+        for message in messages(outcomes):
+            self._handles.push(owner, "outcomes", message)
 
 
 class RayDispatcherLink:
@@ -139,17 +148,22 @@ class RayDispatcherLink:
     async def offer(
         self, commands: Sequence[AnyCommand], *, watcher: str, watched: Sequence[str]
     ) -> Load:
-        """Hand over durable commands."""
-        return _decode_load(
-            await self._handles.ask(
-                names.DISPATCHER,
-                "offer",
-                _encode(commands),
-                watcher,
-                _encode(watched),
-                timeout_s=ASK_TIMEOUT_S,
-            )
+        """Hand over durable commands; those who watch come last, when their workflows are known."""
+        *earlier, last = messages(commands)
+        for message in earlier:
+            await self._offer(message, "", [])
+        return _decode_load(await self._offer(last, watcher, watched))
+
+    async def _offer(self, commands: bytes, watcher: str, watched: Sequence[str]) -> bytes:
+        load: bytes = await self._handles.ask(
+            names.DISPATCHER,
+            "offer",
+            commands,
+            watcher,
+            _encode(watched),
+            timeout_s=ASK_TIMEOUT_S,
         )
+        return load
 
     async def watch(self, watcher: str, workflow_ids: Sequence[str]) -> Sequence[str]:
         """Ask to be told of endings."""
@@ -179,7 +193,8 @@ class RayCommandSink:
 
     def offer(self, commands: Sequence[AnyCommand]) -> None:
         """Push commands."""
-        self._handles.push(names.DISPATCHER, "offered", _encode(commands))
+        for message in messages(commands):
+            self._handles.push(names.DISPATCHER, "offered", message)
 
 
 class RayMetricsLink:

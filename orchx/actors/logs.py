@@ -6,13 +6,21 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict
 
 
 def configure_logs(level: str, process: str) -> None:
     """Set logging up for this process; `process` is on every line."""
+
+    def with_process(_: object, __: str, event: EventDict) -> EventDict:
+        # Not bound in a context: Ray calls each method in one of its own.
+        event.setdefault("process", process)
+        return event
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            with_process,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -23,4 +31,3 @@ def configure_logs(level: str, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=level.upper(), stream=sys.stderr)
-    structlog.contextvars.bind_contextvars(process=process)

@@ -6,7 +6,9 @@ from orchx import bootstrap
 from orchx.actors import names
 from orchx.actors.links import RayCommandSink
 from orchx.actors.shell import Shell
+from orchx.adapters.system_clock import SystemClock
 from orchx.engine.metrics import MetricsHub
+from orchx.engine.retention import forget_for_ever
 from orchx.settings import Settings
 
 
@@ -46,14 +48,16 @@ class ProjectorActor(Shell):
 
 
 class ReporterActor(Shell):
-    """Wraps `Reporter`."""
+    """Wraps `Reporter` and the `DeliveryRetention` of its outbox."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(names.REPORTER, settings)
-        self._reporter = bootstrap.build_reporter(settings)
+        parts = bootstrap.build_reporter(settings)
+        self._reporter = parts.reporter
         self._lag = 0
         self.metrics.gauge("reporter_lag", "Records not reported on yet", lambda: self._lag)
         self.keep(self._reporter.run())
+        self.keep(forget_for_ever(parts.retention, SystemClock()))
         self.keep(self.every(1.0, self._measure))
         self.push_metrics()
         self._ready.set()

@@ -8,11 +8,12 @@ import inspect
 import os
 import sys
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 
-from orchx.actors.channel import ChannelServer, socket_path
+from orchx.actors.channel import open_server, socket_path
 from orchx.actors.handles import Handles
 from orchx.actors.links import RayMetricsLink, RayProcessLink
 from orchx.actors.logs import configure_logs
@@ -44,9 +45,12 @@ class Shell:
         self.metrics = ProcessMetrics(f"{name}-{os.getpid()}")
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
-        path = socket_path(settings.data_dir, settings.namespace, name)
-        self._channel = ChannelServer(path, self._serve)
-        self.keep(self._channel.start())
+        self.keep(self._listen())
+
+    async def _listen(self) -> None:
+        settings = self.settings
+        path = partial(socket_path, settings.data_dir, settings.namespace, self.name)
+        self._channel = await open_server(path, self._serve)
 
     async def _serve(self, method: str, arguments: list[Any]) -> Any:
         """Call one of the actor's methods, as Ray would."""

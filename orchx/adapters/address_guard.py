@@ -2,7 +2,8 @@
 
 Names are resolved here, every address is checked, and the connection goes to a checked
 address: a name that answers differently the second time (DNS rebinding) gains nothing.
-Source: OWASP "Server-Side Request Forgery Prevention"; RFC 6890 (special-purpose addresses).
+Source: OWASP "Server-Side Request Forgery Prevention"; RFC 6890 (special-purpose addresses);
+IANA "IPv6 Address Space" (2000::/3).
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Public by their block, but a cloud's own plumbing.
 _METADATA: Final = frozenset({ipaddress.ip_address("168.63.129.16")})
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# All that has been given out as public. Outside of it stand, among others, wrappings of IPv4
+# addresses that only a network of one's own unwraps: IPv4-compatible (::/96), SIIT
+# (::ffff:0:0:0/96), NAT64 with a local prefix (64:ff9b:1::/48).
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -110,7 +115,7 @@ def is_public(address: Address) -> bool:
             embedded = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if embedded is not None:
             return is_public(embedded)
-        if address.is_site_local:
+        if address not in _GLOBAL_UNICAST:
             return False
     return address.is_global and not address.is_multicast and address not in _METADATA
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from orchx.adapters.input_schema import compile_input_schema
 from orchx.adapters.json_source import load_json
 from orchx.adapters.source_tree import SourceDocument, check_text, refuse
 from orchx.adapters.yaml_source import load_yaml
@@ -31,7 +32,8 @@ def read_definition(text: str | bytes, *, content_type: str | None = None) -> De
 
     Raises:
         TooLarge: the text is over its limit.
-        InvalidDocument: it cannot be read, or is no valid workflow.
+        InvalidDocument: it cannot be read, or is no valid workflow; no input could ever be
+            held against its `input.schema`, say.
         UnsupportedFeature: it is valid, and uses what this release does not run.
         InvalidRequest: the content type is neither YAML nor JSON.
     """
@@ -39,7 +41,10 @@ def read_definition(text: str | bytes, *, content_type: str | None = None) -> De
     if not isinstance(source.value, dict):
         line = source.lines.get("")
         refuse("a workflow document is an object", line=line, found=describe(source.value))
-    return parse_definition(source.value, source.lines)
+    definition = parse_definition(source.value, source.lines)
+    if definition.data.input_schema is not None:
+        compile_input_schema(definition.data.input_schema.document, source.lines)
+    return definition
 
 
 def load_source(text: str | bytes, *, content_type: str | None = None) -> SourceDocument:

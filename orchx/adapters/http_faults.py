@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -13,11 +11,11 @@ import aiohttp
 import msgspec
 
 from orchx.adapters.address_guard import AddressRefused
+from orchx.adapters.retry_after import retry_after_ms
 from orchx.domain import faults
 from orchx.domain.faults import Fault
 
 MAX_DETAIL_CHARS: Final = 1_024
-MAX_RETRY_AFTER_MS: Final = 86_400_000
 
 
 def transport_fault(error: Exception, where: str) -> Fault:
@@ -76,24 +74,6 @@ def status_fault(
 def bad_answer(title: str, detail: str) -> Fault:
     """Return the fault for an answer that breaks its own format or our limits."""
     return _communication(title, detail, 502)
-
-
-def retry_after_ms(value: str | None, now_ms: int | None = None) -> int | None:
-    """Return the wait that a `Retry-After` header asks for (RFC 9110, 10.2.3), at most a day.
-
-    None for no header and for one that is neither seconds nor an HTTP date.
-    """
-    if value is None:
-        return None
-    value = value.strip()[:64]
-    if value.isascii() and value.isdigit():
-        return min(int(value) * 1_000, MAX_RETRY_AFTER_MS)
-    try:
-        at_s = parsedate_to_datetime(value).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    return min(max(int(at_s * 1_000) - now_ms, 0), MAX_RETRY_AFTER_MS)
 
 
 def _refusal(error: BaseException) -> AddressRefused | None:

@@ -19,7 +19,7 @@ from orchx.adapters.openapi_requests import from_openapi_arguments
 from orchx.domain.faults import WorkflowFault
 from orchx.domain.json_values import JSON
 from orchx.domain.messages import TaskOutcome, TaskRequest
-from orchx.domain.services import Service
+from orchx.domain.services import Service, may_be_sent
 from orchx.engine.call_timeouts import call_timeout_ms
 from orchx.ports.clock import Clock
 from orchx.settings import PoolSettings
@@ -109,9 +109,11 @@ class HttpTaskRunner:
     def _bearer(self, service: Service) -> str | None:
         if service.bearer_env is None:
             return None
-        token = self._environment.get(service.bearer_env, "")
+        name = service.bearer_env
+        if not may_be_sent(name, self._settings.secret_env):
+            http_requests.refuse(f"environment variable {name} may not be sent to services")
+        token = self._environment.get(name, "")
         if not token or not token.isascii() or not token.isprintable():
-            name = service.bearer_env
             http_requests.refuse(f"environment variable {name} holds no usable token")
         return token
 

@@ -25,6 +25,7 @@ from orchx.domain.faults import RUNTIME, WorkflowFault, standard
 from orchx.domain.jq_programs import expression_fault
 from orchx.domain.json_values import JSON
 from orchx.errors import DriverError, Unavailable
+from orchx.ports.evaluator import WouldBlock
 
 __all__ = ["EvaluatorLimits", "SandboxEvaluator"]
 
@@ -45,18 +46,28 @@ class SandboxEvaluator:
         self._running = 0  # children in use or being started
         self._closed = False
 
-    def evaluate(self, expression: Expression, data: JSON, variables: Mapping[str, JSON]) -> JSON:
+    def evaluate(
+        self,
+        expression: Expression,
+        data: JSON,
+        variables: Mapping[str, JSON],
+        *,
+        may_block: bool = True,
+    ) -> JSON:
         """Return the expression's value; see `Evaluator`.
 
         Raises:
             WorkflowFault: the expression failed or went over a limit (expression, 400);
                 the title says which. No child became free in time (runtime, 503).
+            WouldBlock: it takes a child, for which this caller must not wait.
             Unavailable: the evaluator is closed, or no child can be started.
         """
         if self._closed:
             raise Unavailable("the evaluator is closed")
         if expression.plan is not None:
             return expression_plans.run_plan(expression.plan, data, variables)
+        if not (expression.bounded or may_block):
+            raise WouldBlock
         encoded = jq_programs.encode_input(data, variables, expression.variables)
         program = jq_programs.program_text(expression.source, expression.variables)
         limits = self._limits
@@ -66,6 +77,8 @@ class SandboxEvaluator:
             output: str | bytes | None = jq_programs.run(program, encoded)
             if output is not None and len(output) > limits.output_bytes:
                 raise self._too_large()
+        elif not may_block:
+            raise WouldBlock
         else:
             output = self._in_child(program.encode(), encoded)
         return None if output is None else jq_programs.decode_output(output)

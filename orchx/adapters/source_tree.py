@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-from orchx.domain.document_limits import MAX_JSON_DEPTH
+from orchx.domain.document_limits import LONG_POINTERS, MAX_JSON_DEPTH, MAX_POINTER_CHARACTERS
 from orchx.domain.document_report import describe, escape
 from orchx.domain.json_values import JSON
 from orchx.errors import InvalidDocument, TooLarge, Violation
@@ -57,6 +57,7 @@ class SourceTree:
     _anchors: dict[str, _Anchored | None] = field(default_factory=dict)  # None: not ended yet
     _nodes: int = 0
     _characters: int = 0
+    _pointer_characters: int = 0
 
     def document(self) -> SourceDocument:
         """Return the whole document."""
@@ -131,12 +132,12 @@ class SourceTree:
         pointer = self._pointer()
         if not self._open:
             self.value = value
-            self.lines[pointer] = line
+            self._note(pointer, line)
             return pointer
         parent = self._open[-1]
         if isinstance(parent.value, list):
             parent.value.append(value)
-            self.lines[pointer] = line
+            self._note(pointer, line)
         elif parent.key is None:
             self._take_key(parent, value, line)
         else:
@@ -155,8 +156,14 @@ class SourceTree:
             first = self.lines.get(pointer)
             message = f"the property {describe(key)} stands twice, first in line {first}"
             refuse(message, pointer, line=line)
-        self.lines[pointer] = line
+        self._note(pointer, line)
         parent.key = key
+
+    def _note(self, pointer: str, line: int) -> None:
+        self._pointer_characters += len(pointer)
+        if self._pointer_characters > MAX_POINTER_CHARACTERS:
+            refuse(LONG_POINTERS, line=line)
+        self.lines[pointer] = line
 
 
 def check_text(text: str | bytes) -> str:

@@ -54,6 +54,9 @@ _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM definitions WHERE "  # noqa
 _OF_NAME: Final = _SELECT + "namespace = ? AND name = ?"
 _OF_VERSION: Final = _OF_NAME + " AND version = ?"
 _BOUND: Final = _SELECT + "request_type = ? AND NOT retired"
+_BIND: Final = (
+    "UPDATE definitions SET request_type = ? WHERE namespace = ? AND name = ? AND version = ?"
+)
 _IN_USE: Final = _SELECT + "NOT retired ORDER BY namespace, name"
 
 _service: Final = msgspec.json.Decoder(Service)
@@ -75,17 +78,19 @@ class SqliteCatalog:
 
         def publish(connection: sqlite3.Connection) -> bool:
             key = (definition.namespace, definition.name, definition.version)
-            there = connection.execute(_OF_VERSION, key).fetchone()
-            if there is not None:
-                if _definition(there).digest == definition.digest:
-                    return False
-                raise Conflict(f"version {'/'.join(key)} exists with another content")
+            row = connection.execute(_OF_VERSION, key).fetchone()
+            there = None if row is None else _definition(row)
+            if there is not None and not there.is_bound_by(definition):
+                return False
             if definition.request_type is not None:
-                for row in connection.execute(_BOUND, (definition.request_type,)):
-                    _check_binding(definition, _definition(row))
-            _INSERT.run(connection, [_row(definition)])
+                for bound in connection.execute(_BOUND, (definition.request_type,)):
+                    _check_binding(definition, _definition(bound))
+            if there is None:
+                _INSERT.run(connection, [_row(definition)])
+            else:
+                connection.execute(_BIND, (definition.request_type, *key))
             _count_change(connection)
-            return True
+            return there is None
 
         return await self._session.write(publish)
 

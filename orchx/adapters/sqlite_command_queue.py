@@ -13,9 +13,10 @@ import msgspec
 
 from orchx.adapters.sqlite_connection import Database, Row, RowInsert
 from orchx.adapters.sqlite_group_commit import GroupCommit, Ticket
+from orchx.adapters.sqlite_pages import Pages
 from orchx.adapters.sqlite_session import SqliteSession
 from orchx.adapters.system_clock import SystemClock
-from orchx.domain.messages import AnyCommand, StartWorkflow
+from orchx.domain.messages import AnyCommand, StartWorkflow, content_of
 from orchx.errors import Conflict, DriverError
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import Accepted, Backlog
@@ -40,6 +41,8 @@ SCHEMA: Final = (
     """CREATE INDEX waiting ON commands (position, tenant, done_at_ms)
         WHERE done_at_ms IS NULL""",
     """CREATE INDEX done ON commands (created_at_ms) WHERE done_at_ms IS NOT NULL""",
+    "CREATE TABLE pruned (id INTEGER PRIMARY KEY CHECK (id = 1), before_ms INTEGER NOT NULL)",
+    "INSERT INTO pruned VALUES (1, 0)",
 )
 _INSERT: Final = RowInsert(
     "commands",
@@ -57,12 +60,10 @@ _INSERT: Final = RowInsert(
 _KNOWN: Final = """
     SELECT json_group_array(json_array(id, digest)) FROM commands
     WHERE id IN (SELECT value FROM json_each(?))"""
-# One text of all rows, as in the event log.
 _PENDING: Final = """
-    SELECT '[' || coalesce(group_concat(line, ','), '') || ']' FROM (
-        SELECT '[' || position || ',' || payload || ']' AS line
-        FROM commands INDEXED BY waiting
-        WHERE done_at_ms IS NULL AND position > ? ORDER BY position LIMIT ?)"""
+    SELECT '[' || position || ',' || payload || ']' AS line
+    FROM commands INDEXED BY waiting
+    WHERE done_at_ms IS NULL AND position > ? ORDER BY position LIMIT ?"""
 _BACKLOG: Final = """
     SELECT tenant, count(*) FROM commands INDEXED BY waiting
     WHERE done_at_ms IS NULL GROUP BY tenant"""
@@ -109,6 +110,7 @@ class SqliteCommandQueue:
         self._database = Database(path, SCHEMA, "FULL")
         self._quick = Database(path, SCHEMA, "NORMAL")
         self._reader = SqliteSession(path, SCHEMA, "NORMAL")
+        self._pages = Pages(_PENDING)
         self._commits: GroupCommit[_Work] = GroupCommit(
             f"{path.stem}-commit", self._commit, self._close_databases
         )
@@ -125,8 +127,8 @@ class SqliteCommandQueue:
     async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
         """Return commands not yet acknowledged, oldest first."""
         values = (after_position, max(limit, 0))
-        text = await self._reader.read(lambda db: db.execute(_PENDING, values).fetchone()[0])
-        return self._decoded(_pending, text)
+        page = await self._reader.read(lambda db: self._pages.read(db, values))
+        return self._decoded(_pending, page.text)
 
     async def find(self, command_id: str) -> AnyCommand | None:
         """Return a command, acknowledged or not, unless it was pruned."""
@@ -147,13 +149,23 @@ class SqliteCommandQueue:
 
     async def prune(self, *, older_than_ms: int) -> int:
         """Forget acknowledged commands accepted before this time; return how many."""
-        values = (older_than_ms, PRUNE_ROWS_MAX)
+
+        def prune(connection: sqlite3.Connection) -> int:
+            connection.execute("UPDATE pruned SET before_ms = max(before_ms, ?)", (older_than_ms,))
+            return connection.execute(_PRUNE, (older_than_ms, PRUNE_ROWS_MAX)).rowcount
+
         total = 0
         while True:
-            count = await self._reader.write(lambda db: db.execute(_PRUNE, values).rowcount)
+            count = await self._reader.write(prune)
             total += count
             if count < PRUNE_ROWS_MAX:
                 return total
+
+    async def pruned_before_ms(self) -> int:
+        """Return the latest time that `prune` was called with; 0 if it never was."""
+        query = "SELECT before_ms FROM pruned"
+        found: int = await self._reader.read(lambda db: db.execute(query).fetchone()[0])
+        return found
 
     async def close(self) -> None:
         """Commit what is under way and close the file."""
@@ -191,7 +203,7 @@ class SqliteCommandQueue:
             IntegrityError: an id was known, or came twice; nothing was stored.
         """
         rows = [row for ticket in puts for row in _rows(ticket)]
-        one = _INSERT.fits_one_statement(rows)
+        one = _INSERT.fits_one_statement(len(rows))
         database = self._database
         with database.writing_once() if one else database.writing() as connection:
             _INSERT.run(connection, rows)
@@ -262,6 +274,5 @@ def _row(command: AnyCommand) -> Row:
 
 
 def _digest(command: AnyCommand) -> str:
-    """Return what tells a repetition from another use of the id: when it came does not."""
-    content = msgspec.structs.replace(command, created_at_ms=0, traceparent=None)
-    return hashlib.sha256(_content.encode(content)).hexdigest()
+    """Return what tells a repetition from another use of the id."""
+    return hashlib.sha256(_content.encode(content_of(command))).hexdigest()

@@ -203,9 +203,9 @@ class RowInsert:
     def _build(self, count: int) -> str:
         return f"{self._head}{', '.join([self._row] * count)} {self._suffix}"
 
-    def fits_one_statement(self, rows: Sequence[Row]) -> bool:
-        """Say whether `run` will make a single statement."""
-        return len(rows) <= STATEMENT_ROWS_MAX
+    def fits_one_statement(self, rows: int) -> bool:
+        """Say whether `run` will make a single statement of so many rows."""
+        return rows <= STATEMENT_ROWS_MAX
 
     def run(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
         """Insert the rows in order; return the last one's row id (0: there were none)."""

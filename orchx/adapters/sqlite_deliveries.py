@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +17,13 @@ import msgspec
 
 from orchx.adapters.sqlite_connection import Row, RowInsert
 from orchx.adapters.sqlite_session import SqliteSession
-from orchx.ports.deliveries import Delivery, DeliveryStatus
+from orchx.ports.deliveries import Delivery, DeliveryStatus, EndedStatus, Place
 
 SCHEMA: Final = (
     """CREATE TABLE deliveries (
         id TEXT PRIMARY KEY,
         workflow_id TEXT NOT NULL,
+        tenant TEXT NOT NULL,
         position INTEGER NOT NULL,
         url TEXT NOT NULL,
         event_type TEXT NOT NULL,
@@ -32,24 +33,31 @@ SCHEMA: Final = (
         attempts INTEGER NOT NULL,
         next_attempt_at_ms INTEGER NOT NULL,
         last_error TEXT,
-        ended_at_ms INTEGER
+        ended_at_ms INTEGER,
+        host TEXT NOT NULL
     )""",
     "CREATE INDEX of_workflow ON deliveries (workflow_id, position)",
-    "CREATE INDEX oldest ON deliveries (status, created_at_ms, workflow_id, position, id)",
+    "CREATE INDEX oldest ON deliveries (created_at_ms, workflow_id, position, id)",
+    """CREATE INDEX oldest_of_status
+        ON deliveries (status, created_at_ms, workflow_id, position, id)""",
     """CREATE INDEX pending_of_workflow ON deliveries (workflow_id, position)
         WHERE status = 'pending'""",
-    """CREATE INDEX pending_by_time ON deliveries (next_attempt_at_ms)
+    # With the host, so that many to a host that is left out cost little more than a glance each.
+    """CREATE INDEX pending_by_time ON deliveries (next_attempt_at_ms, host)
         WHERE status = 'pending'""",
+    """CREATE INDEX ended ON deliveries (status, ended_at_ms)
+        WHERE ended_at_ms IS NOT NULL""",
     "CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), offset INTEGER NOT NULL)",
     "INSERT INTO outbox VALUES (1, 0)",
 )
 _COLUMNS: Final = tuple(field.name for field in fields(Delivery))
-_ADD: Final = RowInsert("deliveries", _COLUMNS, "ON CONFLICT (id) DO NOTHING")
+_ADD: Final = RowInsert("deliveries", (*_COLUMNS, "host"), "ON CONFLICT (id) DO NOTHING")
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM deliveries AS delivery "  # noqa: S608  constants
 _OLDEST: Final = " ORDER BY created_at_ms, workflow_id, position, id LIMIT ?"
 _WHERE_DUE: Final = """
     INDEXED BY pending_by_time
-    WHERE status = 'pending' AND next_attempt_at_ms <= ? AND NOT EXISTS (
+    WHERE status = 'pending' AND next_attempt_at_ms <= ?
+        AND host NOT IN (SELECT value FROM json_each(?)) AND NOT EXISTS (
         SELECT 1 FROM deliveries AS earlier WHERE earlier.status = 'pending'
             AND earlier.workflow_id = delivery.workflow_id
             AND earlier.position < delivery.position)
@@ -63,6 +71,10 @@ _REPLAY: Final = """
     UPDATE deliveries
     SET status = 'pending', attempts = 0, next_attempt_at_ms = ?, ended_at_ms = NULL
     WHERE status = 'undelivered' AND id IN (SELECT value FROM json_each(?))"""
+_PRUNE: Final = """
+    DELETE FROM deliveries WHERE rowid IN (
+        SELECT rowid FROM deliveries INDEXED BY ended
+        WHERE status = ? AND ended_at_ms < ? ORDER BY ended_at_ms LIMIT ?)"""
 
 
 class SqliteDeliveries:
@@ -78,7 +90,7 @@ class SqliteDeliveries:
 
     async def add(self, deliveries: Sequence[Delivery], *, offset: int) -> None:
         """Store new deliveries and the offset, which never goes back."""
-        rows = [astuple(delivery) for delivery in deliveries]
+        rows = [(*astuple(delivery), delivery.host) for delivery in deliveries]
 
         def add(connection: sqlite3.Connection) -> None:
             _ADD.run(connection, rows)
@@ -92,9 +104,11 @@ class SqliteDeliveries:
         offset: int = await self._session.read(lambda db: db.execute(query).fetchone()[0])
         return offset
 
-    async def due(self, *, now_ms: int, limit: int) -> Sequence[Delivery]:
+    async def due(
+        self, *, now_ms: int, limit: int, without_hosts: Collection[str] = ()
+    ) -> Sequence[Delivery]:
         """Return pending deliveries whose time and turn have come, the longest due first."""
-        return await self._select(_DUE, (now_ms, max(limit, 0)))
+        return await self._select(_DUE, (now_ms, _as_json(without_hosts), max(limit, 0)))
 
     async def update(self, deliveries: Sequence[Delivery]) -> None:
         """Store new attempts and statuses."""
@@ -116,21 +130,30 @@ class SqliteDeliveries:
         *,
         status: DeliveryStatus | None = None,
         workflow_id: str | None = None,
+        after: Place | None = None,
         limit: int = 100,
     ) -> Sequence[Delivery]:
-        """Return deliveries, oldest first."""
+        """Return deliveries, oldest first: those behind `after`."""
         clauses, values = ["true"], builtins.list[Any]()
         for column, value in (("status", status), ("workflow_id", workflow_id)):
             if value is not None:
                 clauses.append(f"{column} = ?")
                 values.append(value)
+        if after is not None:
+            clauses.append("(created_at_ms, workflow_id, position, id) > (?, ?, ?, ?)")
+            values += after
         query = f"{_SELECT} WHERE {' AND '.join(clauses)} {_OLDEST}"
         return await self._select(query, (*values, max(limit, 0)))
 
     async def replay(self, ids: Sequence[str], *, now_ms: int) -> int:
         """Make undelivered ones pending again, their attempts counted anew; return how many."""
-        values = (now_ms, msgspec.json.encode(builtins.list(ids)).decode())
+        values = (now_ms, _as_json(ids))
         return await self._session.write(lambda db: db.execute(_REPLAY, values).rowcount)
+
+    async def prune(self, *, status: EndedStatus, ended_before_ms: int, limit: int) -> int:
+        """Forget deliveries that ended so before this time, the first first; return how many."""
+        values = (status, ended_before_ms, max(limit, 0))
+        return await self._session.write(lambda db: db.execute(_PRUNE, values).rowcount)
 
     async def close(self) -> None:
         """Close the file."""
@@ -139,3 +162,7 @@ class SqliteDeliveries:
     async def _select(self, query: str, values: Row) -> Sequence[Delivery]:
         found = await self._session.read(lambda db: db.execute(query, values).fetchall())
         return [Delivery(**dict(zip(_COLUMNS, row, strict=True))) for row in found]
+
+
+def _as_json(texts: Collection[str]) -> str:
+    return msgspec.json.encode(list(texts)).decode()

@@ -15,6 +15,7 @@ import msgspec
 
 from orchx.adapters.sqlite_connection import Database, Row, RowInsert
 from orchx.adapters.sqlite_group_commit import GroupCommit, Ticket
+from orchx.adapters.sqlite_pages import Pages
 from orchx.adapters.sqlite_session import SqliteSession
 from orchx.domain.events import (
     SCHEMA_VERSION,
@@ -64,16 +65,15 @@ _PIN: Final = RowInsert("definitions", ("digest", "document"), "ON CONFLICT DO N
 _OFFSET_MAX: Final = 2**63 - 1
 _ACTIVATED: Final = WorkflowActivated()
 
-# Rows come back as one JSON text: fetching them one by one costs the GIL at each, and
-# msgspec turns the whole into objects in one call. `data` is JSON already.
+# Rows come back as one JSON text, which msgspec turns into objects in one call. `data` is
+# JSON already.
 _SELECT: Final = """
-    SELECT '[' || coalesce(group_concat(line, ','), '') || ']' FROM (
-        SELECT '[' || offset || ',' || json_quote(workflow_id) || ',' || epoch || ','
-            || json_quote(owner) || ',' || seq || ',' || at_ms || ','
-            || json_quote(traceparent) || ',' || version || ',' || data || ']' AS line
-        FROM events WHERE """
-_READ: Final = _SELECT + "workflow_id = ? AND offset > ? AND offset <= ? ORDER BY offset LIMIT ?)"
-_TAIL: Final = _SELECT + "offset > ? ORDER BY offset LIMIT ?)"
+    SELECT '[' || offset || ',' || json_quote(workflow_id) || ',' || epoch || ','
+        || json_quote(owner) || ',' || seq || ',' || at_ms || ','
+        || json_quote(traceparent) || ',' || version || ',' || data || ']' AS line
+    FROM events WHERE """
+_READ: Final = _SELECT + "workflow_id = ? AND offset > ? AND offset <= ? ORDER BY offset LIMIT ?"
+_TAIL: Final = _SELECT + "offset > ? ORDER BY offset LIMIT ?"
 
 _STANDINGS: Final = """
     SELECT json_group_array(json_array(
@@ -146,6 +146,7 @@ class SqliteEventLog:
         """
         self._database = Database(path, SCHEMA, "FULL", read_only=read_only)
         self._reader = SqliteSession(path, SCHEMA, "FULL", read_only=read_only)
+        self._histories, self._tails = Pages(_READ), Pages(_TAIL)
         self._commits: GroupCommit[_Work] = GroupCommit(
             f"{path.stem}-commit", self._commit, self._database.close
         )
@@ -173,14 +174,21 @@ class SqliteEventLog:
     async def read(
         self, workflow_id: str, *, after_offset: int = 0, limit: int | None = None
     ) -> Sequence[Record]:
-        """Return records of the workflow in log order."""
+        """Return records of the workflow in log order; all of them, if there is no limit."""
         return await self._read(workflow_id, after_offset, _OFFSET_MAX, limit)
 
     async def _read(
         self, workflow_id: str, after_offset: int, up_to: int, limit: int | None
     ) -> Sequence[Record]:
         count = -1 if limit is None else max(limit, 0)
-        return await self._records(_READ, (workflow_id, after_offset, up_to, count))
+        found: list[Record] = []
+        while True:
+            values = (workflow_id, after_offset, up_to, count)
+            records, cut = await self._records(self._histories, values)
+            found += records
+            if limit is not None or not cut:
+                return found
+            after_offset = found[-1].offset
 
     async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the highest epoch of each workflow that has one: one query for all."""
@@ -190,12 +198,14 @@ class SqliteEventLog:
 
     async def tail(self, after_offset: int, *, limit: int) -> Sequence[Record]:
         """Return up to `limit` records after an offset, in log order."""
-        return await self._records(_TAIL, (after_offset, max(limit, 0)))
+        records, _ = await self._records(self._tails, (after_offset, max(limit, 0)))
+        return records
 
-    async def _records(self, query: str, values: Row) -> Sequence[Record]:
-        text: str = await self._reader.read(lambda db: db.execute(query, values).fetchone()[0])
+    async def _records(self, pages: Pages, values: Row) -> tuple[list[Record], bool]:
+        """Return a page of records, and whether it was cut short."""
+        page = await self._reader.read(lambda db: pages.read(db, values))
         try:
-            return [_record(line) for line in _lines.decode(text)]
+            return [_record(line) for line in _lines.decode(page.text)], page.cut
         except msgspec.MsgspecError as error:
             raise DriverError(f"the log holds what this release cannot read: {error}") from error
 
@@ -218,16 +228,18 @@ class SqliteEventLog:
 
     def _commit(self, batch: Sequence[Ticket[_Work]]) -> Iterator[Sequence[Ticket[_Work]]]:
         rows: list[Row] = []
+        database = self._database
         if any(isinstance(ticket.work, _ClaimWork) for ticket in batch):
-            with self._database.writing() as connection:
+            with database.writing() as connection:
+                batch = [ticket for ticket in batch if not ticket.abandoned]
                 pins = _place(batch, rows, _standings_of(connection, batch))
                 last = _INSERT.run(connection, rows)
                 _PIN.run(connection, pins)
         else:
-            _place(batch, rows, {})
-            one = _INSERT.fits_one_statement(rows)
-            database = self._database
+            one = _INSERT.fits_one_statement(sum(map(_row_count, batch)))
             with database.writing_once() if one else database.writing() as connection:
+                batch = [ticket for ticket in batch if not ticket.abandoned]
+                _place(batch, rows, {})
                 last = _INSERT.run(connection, rows)
         before = last - len(rows)
         for ticket in batch:
@@ -237,6 +249,10 @@ class SqliteEventLog:
             else:
                 ticket.outcome = before + place
         yield batch
+
+
+def _row_count(ticket: Ticket[_Work]) -> int:
+    return len(ticket.work.rows) if isinstance(ticket.work, _Append) else 0
 
 
 def _place(

@@ -31,6 +31,14 @@ class Ticket(Generic[Work]):
         self.size = size
         self.outcome: Any = None
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits any more: what is late must not be written (a claim least of all).
+
+        To be asked again once the write lock is held, which may have taken long.
+        """
+        return self.future.cancelled()
+
 
 class GroupCommit(Generic[Work]):
     """Hands what callers submit, in order and in batches, to a commit thread.
@@ -50,7 +58,8 @@ class GroupCommit(Generic[Work]):
         Args:
             name: of the thread, for whoever looks at stacks.
             commit: runs in the thread; sets the tickets' outcomes and yields those that are
-                done, in one part or more. What it raises is the outcome of all the others.
+                done, in one part or more. What it raises is the outcome of all the others. It
+                leaves out tickets that are `abandoned`.
             close: runs in the thread, last.
         """
         self._commit = commit
@@ -73,6 +82,7 @@ class GroupCommit(Generic[Work]):
             Unavailable: as many calls or bytes wait already as may; or the work was not
                 durable within `SUBMIT_TIMEOUT_S`, and whether it will be is unknown.
             StorageFull, DriverError: the commit failed.
+            CancelledError: of work that is not being written yet, nothing will be.
         """
         if self._closing:
             raise DriverError(f"{self._thread.name} is closed")

@@ -11,11 +11,12 @@ import binascii
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
 from orchx.adapters.sqlite_connection import Row, RowInsert
+from orchx.adapters.sqlite_pages import Pages
 from orchx.adapters.sqlite_session import SqliteSession
 from orchx.errors import InvalidRequest
 from orchx.ports.state_store import Filter, Page, WorkflowSummary
@@ -57,15 +58,13 @@ _UPSERT: Final = RowInsert(
     + ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:]),
 )
 
-# Texts of whole lists, as in the event log.
-_AS_LIST: Final = "SELECT '[' || coalesce(group_concat(data, ','), '') || ']' FROM "
-_OF_IDS: Final = "workflows WHERE workflow_id IN (SELECT value FROM json_each(?))"
-_LOAD: Final = _AS_LIST + _OF_IDS
+_LOAD: Final = """
+    SELECT data AS line FROM workflows
+    WHERE workflow_id IN (SELECT value FROM json_each(?))"""
 _UNFINISHED: Final = """
-    SELECT '[' || coalesce(group_concat(data, ','), '') || ']' FROM (
-        SELECT data FROM workflows INDEXED BY unfinished
-        WHERE status NOT IN ('cancelled', 'completed', 'faulted') AND workflow_id > ?
-        ORDER BY workflow_id LIMIT ?)"""
+    SELECT data AS line FROM workflows INDEXED BY unfinished
+    WHERE status NOT IN ('cancelled', 'completed', 'faulted') AND workflow_id > ?
+    ORDER BY workflow_id LIMIT ?"""
 _CONDITIONS: Final = {
     "namespace": "namespace = ?",
     "name": "name = ?",
@@ -81,7 +80,8 @@ _LABEL: Final = (
 
 _encoder: Final = msgspec.json.Encoder()
 _summaries: Final = msgspec.json.Decoder(list[WorkflowSummary])
-_cursor: Final = msgspec.json.Decoder(tuple[int, str])
+_Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]  # what SQLite can hold
+_cursor: Final = msgspec.json.Decoder(tuple[_Moment, str])
 
 
 class SqliteStateStore:
@@ -95,13 +95,17 @@ class SqliteStateStore:
         """
         self._writer = SqliteSession(path, SCHEMA, "NORMAL")
         self._reader = SqliteSession(path, SCHEMA, "NORMAL")
+        self._loaded, self._unfinished = Pages(_LOAD), Pages(_UNFINISHED)
 
     async def load(self, workflow_ids: Sequence[str]) -> Mapping[str, WorkflowSummary]:
         """Return the summaries that exist."""
-        if not workflow_ids:
-            return {}
-        found = await self._summaries(_LOAD, (_encoder.encode(list(workflow_ids)).decode(),))
-        return {summary.workflow_id: summary for summary in found}
+        found: dict[str, WorkflowSummary] = {}
+        wanted = list(workflow_ids)
+        while wanted:
+            page, cut = await self._summaries(self._loaded, (_encoder.encode(wanted).decode(),))
+            found.update((summary.workflow_id, summary) for summary in page)
+            wanted = [key for key in wanted if key not in found] if cut else []
+        return found
 
     async def save(self, summaries: Sequence[WorkflowSummary], *, offset: int) -> None:
         """Store summaries and the offset; an offset not above the stored one changes nothing."""
@@ -126,16 +130,18 @@ class SqliteStateStore:
         limit = min(max(filter_.limit, 1), PAGE_MAX)
         where, values = _where(filter_)
         query = (
-            f"{_AS_LIST} (SELECT data FROM workflows WHERE {where}"  # noqa: S608  constants
-            " ORDER BY created_at_ms DESC, workflow_id DESC LIMIT ?)"
+            f"SELECT data AS line FROM workflows WHERE {where}"  # noqa: S608  constants
+            " ORDER BY created_at_ms DESC, workflow_id DESC LIMIT ?"
         )
-        found = await self._summaries(query, (*values, limit + 1))
+        found, cut = await self._summaries(Pages(query), (*values, limit + 1))
         page = found[:limit]
-        return Page(workflows=page, cursor=_cursor_at(page[-1]) if len(found) > limit else None)
+        more = cut or len(found) > limit
+        return Page(workflows=page, cursor=_cursor_at(page[-1]) if more else None)
 
     async def unfinished(self, *, after_id: str, limit: int) -> Sequence[WorkflowSummary]:
         """Return non-terminal workflows in id order."""
-        return await self._summaries(_UNFINISHED, (after_id, max(limit, 0)))
+        found, _ = await self._summaries(self._unfinished, (after_id, max(limit, 0)))
+        return found
 
     async def counts(self) -> Mapping[str, int]:
         """Count workflows by status."""
@@ -156,9 +162,10 @@ class SqliteStateStore:
         await self._writer.close()
         await self._reader.close()
 
-    async def _summaries(self, query: str, values: Row) -> Sequence[WorkflowSummary]:
-        text = await self._reader.read(lambda db: db.execute(query, values).fetchone()[0])
-        return _summaries.decode(text)
+    async def _summaries(self, pages: Pages, values: Row) -> tuple[Sequence[WorkflowSummary], bool]:
+        """Return a page of summaries, and whether it was cut short."""
+        page = await self._reader.read(lambda db: pages.read(db, values))
+        return _summaries.decode(page.text), page.cut
 
 
 def _row(summary: WorkflowSummary) -> Row:
@@ -185,9 +192,9 @@ def _where(filter_: Filter) -> tuple[str, Row]:
         if value is not None:
             clauses.append(condition)
             values.append(value)
-    if filter_.label is not None:
+    for label in filter_.labels:
         clauses.append(_LABEL)
-        values += filter_.label
+        values += label
     if filter_.cursor is not None:
         clauses.append("(created_at_ms, workflow_id) < (?, ?)")
         values += _position_of(filter_.cursor)

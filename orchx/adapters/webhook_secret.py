@@ -1,9 +1,15 @@
-"""The secret that signs webhooks: configured, or made once and kept in the data folder."""
+"""The secrets that sign webhooks: one to a tenant, derived from one master.
+
+The master is configured, or made once and kept in the data folder. A tenant's receivers know
+the tenant's secret only, and so cannot forge webhooks to another's.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import os
 import secrets
 import tempfile
@@ -20,8 +26,18 @@ SHORTEST_BYTES = 24
 LONGEST_BYTES = 64
 
 
+def tenant_secret(master: str, tenant: str) -> str:
+    """Return the secret that a tenant's webhooks are signed with, as `whsec_` and base64.
+
+    It is HMAC-SHA256 of the tenant's name, with the master's bytes as the key.
+    """
+    key = base64.b64decode(master.removeprefix(PREFIX))
+    derived = hmac.digest(key, tenant.encode(), hashlib.sha256)
+    return PREFIX + base64.b64encode(derived).decode()
+
+
 def webhook_secret(settings: Settings) -> str:
-    """Return the secret as `whsec_` and base64; make it, readable by its owner alone, if need be.
+    """Return the master secret: `whsec_`, base64; make it, for its owner's eyes, if need be.
 
     Safe for processes that start at once: the first one's secret is everyone's.
 

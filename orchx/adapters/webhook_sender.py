@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,6 +11,8 @@ from standardwebhooks import Webhook
 from yarl import URL
 
 from orchx.adapters.address_guard import AddressGuard, AddressRefused, GuardedResolver
+from orchx.adapters.retry_after import retry_after_ms
+from orchx.adapters.webhook_secret import tenant_secret
 from orchx.engine.webhook_sending import Answer
 from orchx.errors import InvalidRequest, Violation
 from orchx.ports.deliveries import Delivery
@@ -28,15 +29,16 @@ USER_AGENT: Final = "orchx-webhooks/1"
 class HttpWebhookSender:
     """Makes attempts with aiohttp. Build it inside the event loop that uses it.
 
-    `secret` is `whsec_` and base64. Redirects are not followed: they would go round the
-    check of the address. No cookies, no proxies from the environment.
+    `secret` is `whsec_` and base64; each tenant's webhooks are signed with one of its own that
+    is derived from it. Redirects are not followed: they would go round the check of the
+    address. No cookies, no proxies from the environment.
     """
 
     def __init__(
         self, settings: Settings, secret: str, *, guard: AddressGuard | None = None
     ) -> None:
         webhooks = settings.webhooks
-        self._webhook = Webhook(secret)
+        self._secret = secret
         self._guard = guard or callback_guard(settings)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -63,12 +65,12 @@ class HttpWebhookSender:
                 headers=self._headers(delivery, at_ms),
                 allow_redirects=False,
             ) as response:
-                answer = Answer(
-                    status=response.status,
-                    retry_after_s=_retry_after_s(response.headers.get("Retry-After"), at_ms),
-                )
+                asked_ms = retry_after_ms(response.headers.get("Retry-After"), at_ms)
                 await _drain(response)
-                return answer
+                return Answer(
+                    status=response.status,
+                    retry_after_s=None if asked_ms is None else asked_ms / 1000,
+                )
         except AddressRefused as error:
             return Answer(error=str(error), refused=True)
         except (aiohttp.InvalidURL, ValueError) as error:
@@ -87,11 +89,12 @@ class HttpWebhookSender:
 
     def _headers(self, delivery: Delivery, at_ms: int) -> dict[str, str]:
         at = datetime.fromtimestamp(at_ms // 1000, tz=UTC)
+        webhook = Webhook(tenant_secret(self._secret, delivery.tenant))
         return {
             "Content-Type": CONTENT_TYPE,
             "webhook-id": delivery.id,
             "webhook-timestamp": str(at_ms // 1000),
-            "webhook-signature": self._webhook.sign(delivery.id, at, delivery.body.decode()),
+            "webhook-signature": webhook.sign(delivery.id, at, delivery.body.decode()),
         }
 
 
@@ -182,19 +185,3 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     except (aiohttp.ClientError, OSError):  # the status came: that is all that counts
         pass
     response.close()
-
-
-def _retry_after_s(value: str | None, now_ms: int) -> float | None:
-    """Return the seconds that a Retry-After header (RFC 9110) asks for."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit() and len(value) <= 9:
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if at.tzinfo is None:  # "-0000": UTC, from a place unknown
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, at.timestamp() - now_ms / 1000)

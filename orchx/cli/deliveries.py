@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import typer
 
+from orchx.adapters.webhook_secret import tenant_secret, webhook_secret
+from orchx.cli.environment_settings import read_settings
 from orchx.cli.failures import UsageError
-from orchx.cli.options import ApiKey, Json, Url, connect
-from orchx.cli.screen import age, console, one_line, print_json, table
+from orchx.cli.options import DEFAULT_DATA_DIR, ApiKey, DataDir, Json, Url, connect
+from orchx.cli.screen import age, console, errors_console, one_line, print_json, table
+from orchx.client import Client
 
-MAX_REPLAY: Final = 500
+REPLAYED_AT_ONCE: Final = 500
+MAX_REPLAYED: Final = 1_000_000
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -27,23 +32,25 @@ def list_deliveries(
         Literal["pending", "delivered", "undelivered"] | None, typer.Option("--status")
     ] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", metavar="ID")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=500)] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
     url: Url = None,
     api_key: ApiKey = None,
     json_: Json = False,
 ) -> None:
     """List webhook messages and how far they got."""
     with connect(url, api_key) as client:
-        found = client.deliveries.list(status=status, workflow=workflow, limit=limit)
+        # One more than shown tells whether there are more.
+        found = [*client.deliveries.list(status=status, workflow=workflow, limit=limit + 1)]
+    shown, more = found[:limit], len(found) > limit
     if json_:
-        print_json({"deliveries": found})
+        print_json({"deliveries": shown, "more": more})
         return
-    if not found:
+    if not shown:
         console().print("No deliveries.")
         return
     now = datetime.now(UTC)
     made = table("ID", "STATUS", "WORKFLOW", "TRIES", "AGE", "URL", "ERROR", grow="URL")
-    for each in found:
+    for each in shown:
         made.add_row(
             each.id,
             each.status,
@@ -54,13 +61,15 @@ def list_deliveries(
             each.last_error or "",
         )
     console().print(made)
+    if more:
+        console().print(f"There are more: --limit {limit * 2} shows them.", style="dim")
 
 
 @app.command("replay")
 def replay(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]")] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help=f"All that are undelivered, {MAX_REPLAY} at a time.")
+        bool, typer.Option("--all", help="All that are undelivered now, each once.")
     ] = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -70,12 +79,41 @@ def replay(
     if bool(ids) == all_:
         raise UsageError("name the deliveries, or give --all")
     with connect(url, api_key) as client:
-        chosen = list(ids or ())
-        if all_:
-            found = client.deliveries.list(status="undelivered", limit=MAX_REPLAY)
-            chosen = [each.id for each in found]
-        count = client.deliveries.replay(chosen) if chosen else 0
+        count = _replay_all(client) if all_ else client.deliveries.replay(ids or ())
     if json_:
         print_json({"replayed": count})
     else:
         console().print(f"{count} will be sent again")
+        if count == MAX_REPLAYED:
+            console().print("There are more: run it again.", style="dim")
+
+
+@app.command("secret")
+def secret(
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose receivers will know it.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    json_: Json = False,
+) -> None:
+    """Print the secret that a tenant's webhooks are signed with.
+
+    Each tenant has its own. It is derived from the server's, which is in the data folder, or in
+    ORCHX_WEBHOOKS__SECRET: if the server was started with that, give it here too.
+    """
+    if not data_dir.is_dir():
+        raise UsageError(f"there is no folder {data_dir}", "Say where the data is: --data-dir.")
+    settings = read_settings().model_copy(update={"data_dir": data_dir})
+    derived = tenant_secret(webhook_secret(settings), tenant)
+    if json_:
+        print_json({"tenant": tenant, "secret": derived})
+        return
+    typer.echo(derived)
+    errors_console().print(f"For the receivers of {tenant}, and for nobody else.", style="dim")
+
+
+def _replay_all(client: Client) -> int:
+    """Replay what is undelivered, from the oldest to the newest: what fails again stays."""
+    found = client.deliveries.list(status="undelivered", limit=MAX_REPLAYED)
+    count = 0
+    while chosen := [each.id for each in itertools.islice(found, REPLAYED_AT_ONCE)]:
+        count += client.deliveries.replay(chosen)
+    return count

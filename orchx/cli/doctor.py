@@ -12,9 +12,11 @@ from rich.text import Text
 
 from orchx.cli import failures
 from orchx.cli.doctor_checks import Finding, Subject, examine
+from orchx.cli.failures import UsageError
 from orchx.cli.options import DEFAULT_DATA_DIR, ApiKey, DataDir, Json, Url
 from orchx.cli.screen import console, print_json
-from orchx.client.connection import DEFAULT_URL, URL_VARIABLE
+from orchx.client.connection import DEFAULT_URL, URL_VARIABLE, check_url
+from orchx.errors import InvalidRequest
 
 _LOOKS = {"ok": ("✔", "green"), "warn": ("!", "yellow"), "fail": ("✘", "red")}
 
@@ -33,6 +35,11 @@ def doctor(
     Exit code 1 if a check failed; warnings alone are 0.
     """
     address = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
+    try:
+        check_url(address)
+    except InvalidRequest as error:
+        hint = f"Like {DEFAULT_URL}, given by --url or {URL_VARIABLE}."
+        raise UsageError(f"{address}: is no address of a server", hint) from error
     findings = list(examine(Subject(url=address, api_key=api_key, data_dir=data_dir)))
     counts = Counter(finding.level for finding in findings)
     failed = counts["fail"] > 0

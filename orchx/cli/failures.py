@@ -93,16 +93,16 @@ def report(error: Exception, *, as_json: bool = False) -> None:
     """Say on stderr what is wrong, where, and what to do about it."""
     message, violations = _message_of(error)
     hint = _hint_for(error)
+    key = _key_of(error)
     console = errors_console()
     if as_json:
-        document = {
-            "error": {
-                "type": type(error).__name__,
-                "message": message,
-                "violations": [_as_json(violation) for violation in violations],
-                "hint": hint,
-            }
+        told = {
+            "type": type(error).__name__,
+            "message": message,
+            "violations": [_as_json(violation) for violation in violations],
+            "hint": hint,
         }
+        document = {"error": told if key is None else {**told, "idempotencyKey": key}}
         print(msgspec.json.encode(document).decode(), file=sys.stderr)
         return
     console.print(f"[bold red]error:[/] {escape(message)}", highlight=False)
@@ -110,6 +110,9 @@ def report(error: Exception, *, as_json: bool = False) -> None:
         console.print(_line_of(violation))
     if hint:
         console.print(f"[dim]{escape(hint)}[/]", highlight=False)
+    if key is not None:
+        again = f"Sent again with --key {key}, it runs once, even if it has arrived this time."
+        console.print(again, highlight=False, markup=False, soft_wrap=True)
 
 
 def _message_of(error: Exception) -> tuple[str, tuple[Violation, ...]]:
@@ -121,6 +124,13 @@ def _message_of(error: Exception) -> tuple[str, tuple[Violation, ...]]:
     if isinstance(error, (OrchxError, UsageError, OSError)):
         return str(error), ()
     return f"orchx has a bug: {type(error).__name__}: {error}", ()
+
+
+def _key_of(error: Exception) -> str | None:
+    """Return the key of a submission of which nobody knows whether it was taken."""
+    if isinstance(error, OrchxError) and not isinstance(error, CallerError):
+        return error.idempotency_key
+    return None
 
 
 def _hint_for(error: Exception) -> str:

@@ -11,6 +11,7 @@ import typer
 from orchx.cli.failures import UsageError
 from orchx.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 from orchx.cli.screen import age, console, errors_console, print_json, table
+from orchx.domain.names import TENANT_IN_WORDS, is_tenant
 from orchx.serve.api_keys import (
     FILE_NAME,
     SCOPES,
@@ -48,6 +49,8 @@ def create(
     scopes = [known for known in get_args(Scope) if known in scope]
     if set(scope) - set(scopes):
         raise UsageError(f"--scope is one of {', '.join(SCOPES)}")
+    if tenant is not None and not is_tenant(tenant):
+        raise UsageError(f"--tenant {tenant!r}: is no tenant", f"It is {TENANT_IN_WORDS}.")
     key, token = create_api_key(
         data_dir / FILE_NAME, name=name, scopes=scopes, now_ms=_now_ms(), tenant=tenant
     )

@@ -35,7 +35,8 @@ def list_workflows(
     tenant: Annotated[str | None, typer.Option("--tenant")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Of the request.")] = None,
     label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable.")
+        list[str] | None,
+        typer.Option("--label", metavar="KEY=VALUE", help="Repeatable; all of these."),
     ] = None,
     after: Annotated[
         str | None, typer.Option("--created-after", metavar="TIME", help="2026-03-01T12:00:00Z")

@@ -3,45 +3,66 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.panel import Panel
 
+from orchx.cli.environment_settings import read_settings
+from orchx.cli.example_files import with_examples
+from orchx.cli.orderly_end import EndingSignals, stop_for_good
 from orchx.cli.up_command import UpOptions
-from orchx.serve.server import Running, start_server, stop_server
+from orchx.cli.welcome import print_welcome
+from orchx.serve.server import Running, start_server
 from orchx.settings import Settings
 
 
 def run_up(options: UpOptions) -> int:
     """Start, tell where, wait for SIGINT or SIGTERM, stop. Returns the exit code."""
     settings = settings_of(options)
+    signals = EndingSignals()
+    try:
+        with _stage(options, settings) as settings:
+            try:
+                _run(options, settings, signals)
+            finally:
+                stop_for_good(settings)
+    except KeyboardInterrupt:  # it was not up yet
+        return signals.exit_code
+    return 0
+
+
+def _stage(options: UpOptions, settings: Settings) -> AbstractContextManager[Settings]:
+    if options.examples:
+        return with_examples(settings, options.sandbox_port)
+    return nullcontext(settings)
+
+
+def _run(options: UpOptions, settings: Settings, signals: EndingSignals) -> None:
     console = Console(stderr=options.json)
-    stop = threading.Event()
     if not options.json:
         console.print("Starting Ray, the engine and the HTTP ingress …")
     running = start_server(settings)
-    for number in (signal.SIGINT, signal.SIGTERM):  # not before: Ray sets its own at start
-        signal.signal(number, lambda *_: stop.set())
+    signals.is_up = True
     if options.json:
         _print_json(running)
         sys.stdout = sys.stderr  # Ray prints warnings to standard output
     else:
-        _print_welcome(console, settings, running)
-    stop.wait()
+        print_welcome(console, settings, running, examples=options.examples)
+    signals.stop.wait()
     if not options.json:
         console.print("Stopping; what runs goes on at the next start.")
-    stop_server(settings)
-    return 0
 
 
 def settings_of(options: UpOptions) -> Settings:
-    """Return the settings: the environment's, with the options given in place of them."""
-    settings = Settings()
+    """Return the settings: the environment's, with the options given in place of them.
+
+    Raises:
+        UsageError: the environment's are wrong.
+    """
+    settings = read_settings()
     http = {
         "host": options.host,
         "port": options.port,
@@ -70,22 +91,8 @@ def _print_json(running: Running) -> None:
         "pid": os.getpid(),
         "pids": running.pids,
         "adminKey": running.admin_key,
+        "logs": str(running.logs),
         "startedS": round(running.started_s, 2),
     }
     sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
     sys.stdout.flush()
-
-
-def _print_welcome(console: Console, settings: Settings, running: Running) -> None:
-    lines = [f"[bold]orchx[/bold] takes requests at [bold]{running.url}[/bold]"]
-    lines.append(f"ready after {running.started_s:.1f} s, data in {settings.data_dir}")
-    if running.admin_key is not None:
-        lines += [
-            "",
-            "This data folder is new, and so is its first API key. It is shown only now:",
-            f"  export ORCHX_API_KEY={running.admin_key}",
-        ]
-    elif settings.http.authentication == "off":
-        lines.append("no API key is asked for (loopback only)")
-    lines += ["", f"  export ORCHX_URL={running.url}", "  orchx doctor", "", "Ctrl-C stops it."]
-    console.print(Panel("\n".join(lines), expand=False))

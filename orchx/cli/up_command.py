@@ -14,6 +14,8 @@ from orchx.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 
 app = typer.Typer(add_completion=False)
 
+DEFAULT_SANDBOX_PORT = 8610  # the one that the examples name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpOptions:
@@ -27,6 +29,8 @@ class UpOptions:
     tasks: tuple[str, ...]
     definitions: tuple[Path, ...]
     services: tuple[Path, ...]
+    examples: bool
+    sandbox_port: int
     authentication: bool
     log_level: Literal["debug", "info", "warning", "error"] | None
     json: bool
@@ -74,6 +78,21 @@ def up(
         list[Path] | None,
         typer.Option("--services", exists=True, help="Loaded at start; repeatable."),
     ] = None,
+    examples: Annotated[
+        bool,
+        typer.Option("--examples", help="Publish the examples; run the sandbox that they call."),
+    ] = False,
+    sandbox_port: Annotated[
+        int,
+        typer.Option(
+            "--sandbox-port",
+            min=1,
+            max=65535,
+            envvar="ORCHX_SANDBOX_PORT",
+            show_envvar=False,
+            help="Where it listens; else ORCHX_SANDBOX_PORT.",
+        ),
+    ] = DEFAULT_SANDBOX_PORT,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Ask for no API key; on loopback only.")
     ] = False,
@@ -95,6 +114,8 @@ def up(
         tasks=tuple(tasks or ()),
         definitions=tuple(definitions or ()),
         services=tuple(services or ()),
+        examples=examples,
+        sandbox_port=sandbox_port,
         authentication=not no_auth,
         log_level=log_level,
         json=json_,

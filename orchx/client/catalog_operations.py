@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from orchx.client.exchange import JSON_TYPE, call, decode, encode, query_of, segment
+from orchx.client.exchange import JSON_TYPE, call, decode, encode, pages, query_of, segment
 from orchx.client.models import Definition, Delivery, Readiness, Service
 from orchx.client.problems import error_of, parts_of
 from orchx.client.steps import Lost, Plan, Send
 from orchx.errors import NotFound, Unavailable
 
+MAX_PAGE: Final = 500
 _DEFINITIONS = "/v1/definitions"
 
 
@@ -134,17 +135,18 @@ def put_services(services: Sequence[Service | Mapping[str, Any]]) -> Plan[tuple[
 
 def list_deliveries(
     *, status: str | None = None, workflow: str | None = None, limit: int | None = None
-) -> Plan[tuple[Delivery, ...]]:
-    """Return webhook deliveries.
+) -> Plan[None]:
+    """Iterate over webhook deliveries, oldest first; pages are fetched as they are needed.
 
     Args:
         status: `pending`, `delivered` or `undelivered`.
         workflow: id of the workflow that they tell about.
-        limit: 1 to 500; 100 if not given.
+        limit: how many at most; None for all.
     """
-    query = query_of(status=status, workflow=workflow, limit=limit)
-    reply = yield from call(Send(method="GET", path="/v1/deliveries", query=query))
-    return decode(reply, _Deliveries).deliveries
+    size = max(1, min(MAX_PAGE, limit or MAX_PAGE))
+    query = query_of(status=status, workflow=workflow, limit=size)
+    first = Send(method="GET", path="/v1/deliveries", query=query)
+    return pages(first, lambda reply: decode(reply, _Deliveries).deliveries, limit)
 
 
 def replay_deliveries(ids: Sequence[str]) -> Plan[int]:
@@ -191,6 +193,6 @@ def _definition_path(namespace: str, name: str, version: str) -> str:
 def _date_of(header: str) -> datetime | None:
     try:
         at = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of twenty digits is the latter
         return None
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -59,7 +59,7 @@ class Connection:
         """
         address = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
         key = api_key or os.environ.get(API_KEY_VARIABLE) or None
-        _check_url(address)
+        check_url(address)
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
             raise InvalidRequest("the API key must be visible ASCII characters")
         return cls(
@@ -115,8 +115,7 @@ class Connection:
         if isinstance(error, httpx.ConnectError):
             return Lost(reason=f"{self.url} cannot be reached: {cause}", error=error)
         if isinstance(error, httpx.TimeoutException):
-            # The server may be at work still; asking again would add to its load.
-            return Lost(reason=f"{self.url} did not answer in time", error=error, again=False)
+            return Lost(reason=f"{self.url} did not answer in time", error=error, silent=True)
         return Lost(reason=f"the connection to {self.url} broke: {cause}", error=error)
 
 
@@ -126,7 +125,12 @@ def reply_of(response: httpx.Response, body: bytes) -> Reply:
     return Reply(status=response.status_code, headers=headers, body=body)
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
+    """Check that a server can be looked for at `url`.
+
+    Raises:
+        InvalidRequest: it is no address.
+    """
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname)

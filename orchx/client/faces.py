@@ -17,7 +17,7 @@ from orchx.client import workflow_operations as workflows
 from orchx.client.asynchronous import AsynchronousDriver, asynchronous, asynchronous_iterator
 from orchx.client.blocking import BlockingDriver, blocking, blocking_iterator
 from orchx.client.connection import Connection, Timeouts
-from orchx.client.models import Event, Workflow
+from orchx.client.models import Delivery, Event, Workflow
 from orchx.client.retries import RetryPolicy
 
 
@@ -50,7 +50,7 @@ class Deliveries:
     def __init__(self, driver: BlockingDriver) -> None:
         self._driver = driver
 
-    list = blocking(catalog.list_deliveries)
+    list = blocking_iterator(catalog.list_deliveries, Delivery)
     replay = blocking(catalog.replay_deliveries)
 
 
@@ -147,7 +147,7 @@ class AsyncDeliveries:
     def __init__(self, driver: AsynchronousDriver) -> None:
         self._driver = driver
 
-    list = asynchronous(catalog.list_deliveries)
+    list = asynchronous_iterator(catalog.list_deliveries, Delivery)
     replay = asynchronous(catalog.replay_deliveries)
 
 

@@ -1,7 +1,8 @@
 """Trying again: connections that fail, and answers that ask for patience.
 
 It is safe for everything the client sends: submissions carry an idempotency key, events an
-id, and the rest says what shall be, not what to add.
+id, and the rest says what shall be, not what to add. What the server is silent about is tried
+again for submissions alone: who gives up on one does not know whether it runs.
 """
 
 from __future__ import annotations
@@ -56,10 +57,9 @@ def with_retries(plan: Plan[T], policy: RetryPolicy) -> Plan[T]:
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            retries = step.retry if isinstance(step, Send) else False
             reply = yield step
             attempt = 0
-            while retries and (asked := _asks_to_wait(reply)) is not None:
+            while isinstance(step, Send) and (asked := _asks_to_wait(step, reply)) is not None:
                 attempt += 1
                 delay_s = policy.delay_s(attempt, asked)
                 if delay_s is None:
@@ -70,10 +70,13 @@ def with_retries(plan: Plan[T], policy: RetryPolicy) -> Plan[T]:
         plan.close()
 
 
-def _asks_to_wait(reply: Any) -> float | None:
+def _asks_to_wait(send: Send, reply: Any) -> float | None:
     """Return the seconds to wait at least, or None if trying again is of no use."""
+    if not send.retry:
+        return None
     if isinstance(reply, Lost):
-        return 0.0 if reply.again else None
+        # Asking again whom the first question keeps busy adds to its load, for an answer only.
+        return None if reply.silent and not send.retry_silence else 0.0
     if isinstance(reply, Reply) and reply.status in PASSING:
         return retry_after_s(reply.headers) or 0.0
     return None

@@ -26,6 +26,8 @@ class Send:
         read_timeout_s: how long the server may be silent; None: the client's default.
         stream: leave the body to `Read`; only a 200 is streamed.
         retry: whether to try again what failed for a reason that may pass.
+        retry_silence: also when the server did not answer in time, and may be at work still:
+            for what the server knows again when it comes once more.
     """
 
     method: str
@@ -36,6 +38,7 @@ class Send:
     read_timeout_s: float | None = None
     stream: bool = False
     retry: bool = True
+    retry_silence: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +76,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """No answer, or no more of it. `again`: trying again may help, and does no harm."""
+    """No answer, or no more of it. `silent`: the server may be at work on it still."""
 
     reason: str
     error: Exception | None = None
-    again: bool = True
+    silent: bool = False
 
 
 Step: TypeAlias = Send | Read | Pause | Now | Emit

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -12,7 +13,7 @@ import msgspec
 from orchx.client.exchange import JSON_TYPE, call, decode, encode, pages, query_of, segment
 from orchx.client.models import CommandReceipt, Event, Submission, Workflow, WorkflowRequest
 from orchx.client.steps import Now, Pause, Plan, Reply, Send
-from orchx.errors import DriverError, InvalidRequest
+from orchx.errors import DriverError, InvalidRequest, OrchxError
 
 Request: TypeAlias = WorkflowRequest | Mapping[str, Any]
 
@@ -57,10 +58,18 @@ def submit(
     Raises:
         InvalidRequest: something is wrong with the request; `violations` say what.
         Conflict: the key was used for another request.
-        Overloaded: the backlog is full; `retry_after_s` says when to try again.
+        Overloaded: the tenant's share of the backlog is full.
+        Unavailable: the backlog is full, or the server out of reach or silent, through all
+            retries. It may have taken the request: submit it again with the error's
+            `idempotency_key`, as any error's of this method.
     """
     body = _as_mapping(request)
     key = str(key or body.get("idempotencyKey") or _fresh_key())
+    with _key_on_errors(key):
+        return (yield from _submit(body, key, wait_s))
+
+
+def _submit(body: Mapping[str, Any], key: str, wait_s: float | None) -> Plan[Submission]:
     started_s: float = yield Now()
     server_wait_s = min(max(wait_s or 0.0, 0.0), MAX_SERVER_WAIT_S)
     send = Send(
@@ -70,6 +79,7 @@ def submit(
         headers={"Content-Type": JSON_TYPE, "Idempotency-Key": _header(key)},
         body=encode(body),
         read_timeout_s=server_wait_s + WAIT_MARGIN_S if server_wait_s else None,
+        retry_silence=True,
     )
     reply = yield from call(send)
     workflow: Workflow | None = None
@@ -102,16 +112,19 @@ def submit_batch(
 
     Raises:
         InvalidRequest: pointers of `violations` begin with the request's index: `/3/input`.
+        OrchxError: as for `submit`, with the `idempotency_key` to submit them again.
     """
     key = key or _fresh_key()
-    reply = yield from call(
-        Send(
-            method="POST",
-            path="/v1/requests",
-            headers={"Content-Type": JSON_TYPE, "Idempotency-Key": _header(key)},
-            body=encode([_as_mapping(request) for request in requests]),
+    with _key_on_errors(key):
+        reply = yield from call(
+            Send(
+                method="POST",
+                path="/v1/requests",
+                headers={"Content-Type": JSON_TYPE, "Idempotency-Key": _header(key)},
+                body=encode([_as_mapping(request) for request in requests]),
+                retry_silence=True,
+            )
         )
-    )
     return tuple(
         Submission(id=item.workflow.id, status=item.workflow.status, replayed=item.replayed)
         for item in decode(reply, _Batch).results
@@ -245,7 +258,7 @@ def broadcast(
 
 
 def cancel(workflow_id: str, *, reason: str | None = None) -> Plan[CommandReceipt]:
-    """Ask for a workflow to end; its compensations run.
+    """Ask for a workflow to end where it stands; what it has done stays done.
 
     Raises:
         Conflict: it is over already.
@@ -308,6 +321,16 @@ def _as_mapping(request: Request) -> dict[str, Any]:
 
 def _fresh_key() -> str:
     return f"client-{uuid.uuid4()}"
+
+
+@contextmanager
+def _key_on_errors(key: str) -> Iterator[None]:
+    """Let nobody lose the key of a submission of which nobody knows whether it was taken."""
+    try:
+        yield
+    except OrchxError as error:
+        error.idempotency_key = key
+        raise
 
 
 def _header(key: str) -> str:

@@ -1,8 +1,16 @@
-"""What a child workflow inherits from the one that starts it."""
+"""What a child workflow inherits from the one that starts it, and how many there may be."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from orchx.domain.events import ParentRef, Request
+
+MAX_GENERATIONS: Final = 16
+"""How deep children of children go. A workflow that runs itself twice thus ends after 2**16."""
+
+MAX_CHILDREN: Final = 10_000
+"""How many children one workflow starts in its life, those of retries included."""
 
 
 def request_of_child(parent: Request, parent_id: str, frame: int, *, awaited: bool) -> Request:
@@ -13,4 +21,5 @@ def request_of_child(parent: Request, parent_id: str, frame: int, *, awaited: bo
         deadline_ms=parent.deadline_ms,
         parent=ParentRef(workflow_id=parent_id, frame=frame) if awaited else None,
         correlation_id=parent.correlation_id or parent_id,
+        generation=parent.generation + 1,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,10 @@ SPEC_VERSION: Final = "1.0"
 STANDARD_PREFIX: Final = "io.serverlessworkflow."
 OWN_PREFIX: Final = "io.orchx."
 SEQUENCE_DIGITS: Final = 10  # CloudEvents' `sequence` is a string that sorts as text
+# From 1970 to the end of 9998: a time that is shown stays one in whichever time zone it is read.
+MIN_TIME_MS: Final = 0
+MAX_TIME_MS: Final = 253_370_764_799_999
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Which events the DSL knows, and how it calls the time in their data.
 _STANDARD: Final[Mapping[type[events.Event], tuple[str, str]]] = {
@@ -39,8 +43,12 @@ _STANDARD: Final[Mapping[type[events.Event], tuple[str, str]]] = {
 
 
 def rfc3339(at_ms: int) -> str:
-    """Return epoch milliseconds as RFC 3339 in UTC with milliseconds."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    """Return epoch milliseconds as RFC 3339 in UTC with milliseconds.
+
+    A time outside of `MIN_TIME_MS` to `MAX_TIME_MS` is shown as the nearest one inside: what is
+    stored must never keep a list from being shown.
+    """
+    at = _EPOCH + timedelta(milliseconds=min(max(at_ms, MIN_TIME_MS), MAX_TIME_MS))
     return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 

@@ -14,7 +14,8 @@ from orchx.domain import faults
 from orchx.domain import messages as m
 from orchx.domain.data_flow import Scope, check
 from orchx.domain.decide_blocks import ADVANCE, End
-from orchx.domain.decide_leaves import finish_outcome, match_inbox
+from orchx.domain.decide_leaves import finish_outcome
+from orchx.domain.decide_listen import drop_unwanted, match_inbox, receive
 from orchx.domain.document import Definition
 from orchx.domain.environment import Environment
 from orchx.domain.faults import WorkflowFault
@@ -24,7 +25,6 @@ from orchx.domain.turn import Turn
 
 MAX_EVENTS_PER_WORKFLOW = 250_000
 MAX_BYTES_PER_WORKFLOW = 256 * 1_048_576
-MAX_INBOX = 1_000
 
 
 def open_workflow(start: m.StartWorkflow, plan: Definition, env: Environment) -> Turn:
@@ -79,6 +79,10 @@ def decide(state: WorkflowState, plan: Definition, message: m.Message, env: Envi
     else:
         _take(turn, message)
         settle(turn)
+    if turn.state.inbox and not turn.unsettled:
+        listening = any(isinstance(event, e.CorrelationStarted) for event in turn.events)
+        if listening or isinstance(message, m.Resume):
+            drop_unwanted(turn)
     return turn
 
 
@@ -146,12 +150,7 @@ def _take(turn: Turn, message: m.News) -> None:
     elif message.id in turn.state.commands:
         return
     elif isinstance(message, m.DeliverEvent):
-        if len(turn.state.inbox) >= MAX_INBOX:
-            reason = f"{MAX_INBOX} events wait to be consumed already"
-            turn.record(e.CommandRefused(command_id=message.id, reason=reason))
-            return
-        turn.record(e.EventReceived(command_id=message.id, event=message.event))
-        match_inbox(turn)
+        receive(turn, message)
     elif isinstance(message, m.CancelWorkflow):
         turn.record(e.CancelRequested(command_id=message.id, reason=message.reason, by=message.by))
         cancel_workflow(turn, message.reason)
@@ -209,8 +208,7 @@ def _fire_timers(turn: Turn) -> None:
         elif frame_id == ROOT:
             fault_workflow(turn, _timed_out("the workflow", frame))
         else:
-            turn.abandon(frame)
-            turn.fault(frame, _timed_out("the task", frame))
+            turn.time_out(frame, _timed_out("the task", frame))
 
 
 def _timed_out(what: str, frame: Frame) -> faults.Fault:

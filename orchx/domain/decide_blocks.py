@@ -13,15 +13,9 @@ from enum import Enum
 from orchx.domain import events as e
 from orchx.domain import faults
 from orchx.domain.data_flow import Scope
-from orchx.domain.decide_leaves import (
-    begin,
-    complete,
-    end_from,
-    finish_child,
-    finish_listen,
-    finish_wait,
-    scope_of,
-)
+from orchx.domain.decide_leaves import begin, finish_child, finish_wait
+from orchx.domain.decide_listen import finish_listen
+from orchx.domain.decide_steps import complete, end_from, scope_of
 from orchx.domain.document import Block, DoTask, ErrorFilter, ForkTask, ForTask, Task, TryTask
 from orchx.domain.faults import Fault, WorkflowFault
 from orchx.domain.json_values import JSON
@@ -136,22 +130,30 @@ def _iterate(turn: Turn, frame: Frame, task: ForTask) -> None:
 def _advance_fork(turn: Turn, frame: Frame) -> End | Fault | None:
     task = turn.plan.task(frame.reference, ForkTask)
     branch = _next_branch(frame, task)
+    winner = _winner(frame) if task.compete else None
     if frame.then == "end":
         end_from(turn, frame, frame.data)
     elif frame.raised is not None and not task.compete:
         turn.fault(frame, frame.raised)
-    elif frame.results and task.compete:
+    elif winner is not None:
         turn.cancel_below(frame.id, "another branch won")
-        complete(turn, turn.state.frames[frame.id], next(iter(frame.results.values())))
+        complete(turn, turn.state.frames[frame.id], frame.results[winner])
     elif branch is not None:
         begin(turn, frame, branch)
     elif frame.active:
         return None
     elif frame.raised is not None:  # all who could win have failed
         turn.fault(frame, frame.raised)
+    elif task.compete:  # nobody has run
+        complete(turn, frame, frame.input)
     else:
         complete(turn, frame, [frame.results[i] for i in range(len(frame.results))])
     return None
+
+
+def _winner(fork: Frame) -> int | None:
+    """Return the branch that gave a result first; one that was skipped has not run."""
+    return next((branch for branch in fork.results if branch not in fork.skipped), None)
 
 
 def _next_branch(frame: Frame, task: ForkTask) -> Task | None:
@@ -181,7 +183,7 @@ def _advance_try(turn: Turn, frame: Frame) -> End | Fault | None:
         _handle(turn, frame, task, frame.raised)
         return None
     if due:
-        turn.cancel_below(frame.id, "the run took too long")
+        turn.cancel_below(frame.id, "the run took too long", overdue=True)
         detail = f"run {frame.attempt} reached the limit of one attempt's duration"
         error = faults.standard(faults.TIMEOUT, "Timeout", detail=detail)
         frame = turn.state.frames[frame.id]

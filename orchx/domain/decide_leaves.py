@@ -7,7 +7,7 @@ error leaves no half-begun task: it becomes the task's fault.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -15,20 +15,19 @@ from orchx.domain import document as d
 from orchx.domain import events as e
 from orchx.domain import faults
 from orchx.domain import messages as m
-from orchx.domain.data_flow import Scope, moment, task_input, task_output
+from orchx.domain.children import MAX_CHILDREN, MAX_GENERATIONS
+from orchx.domain.data_flow import Scope, moment, task_input
 from orchx.domain.decide_calls import begin_call
+from orchx.domain.decide_listen import begin_listen
+from orchx.domain.decide_steps import complete, done_at_once, started
 from orchx.domain.evolve import iteration_of_child
-from orchx.domain.expressions import Expression
 from orchx.domain.faults import WorkflowFault
 from orchx.domain.json_values import JSON
 from orchx.domain.keys import child_workflow_id, idempotency_key
 from orchx.domain.state import Frame, call_site
 from orchx.domain.turn import Turn
-from orchx.domain.value_limits import checked
 
-UNSET: Final = msgspec.UNSET
 MAX_ITEMS = 100_000
-_GIVEN: Final = ("call", "fork", "listen", "run")  # tasks whose raw output has not been checked
 
 
 def begin(turn: Turn, parent: Frame, task: d.Task) -> None:
@@ -47,113 +46,6 @@ def begin(turn: Turn, parent: Frame, task: d.Task) -> None:
         if error.instance is None:
             error = msgspec.structs.replace(error, instance=task.reference)
         turn.record(e.TaskFaulted(parent=parent.id, reference=task.reference, error=error))
-
-
-def started(scope: Scope, task: d.Task, data: JSON, kind: str, **details: Any) -> Frame:
-    """Record that a task began and is under way; returns its frame."""
-    turn = scope.turn
-    timeout_at_ms = None
-    if task.timeout is not None:
-        timeout_at_ms = turn.env.now_ms + scope.duration_ms(task.timeout, data)
-    frame_id = turn.state.next_frame
-    turn.record(
-        e.TaskStarted(
-            frame=frame_id,
-            parent=scope.parent.id,
-            reference=task.reference,
-            kind=kind,
-            iteration=iteration_of_child(scope.parent, task.reference),
-            input=UNSET if data is scope.raw else data,
-            timeout_at_ms=timeout_at_ms,
-            **details,
-        )
-    )
-    turn.look_at(frame_id)
-    return turn.state.frames[frame_id]
-
-
-def done_at_once(
-    scope: Scope,
-    task: d.Task,
-    raw_output: JSON,
-    kind: str,
-    *,
-    then: str | None = None,
-    emitted: dict[str, Any] | None = None,
-) -> None:
-    """Record that a task was over as soon as it began, and the event that it emitted."""
-    output, context = task_output(scope, task, raw_output)
-    if emitted is not None:
-        scope.turn.record(e.EventEmitted(event=emitted))
-        scope.turn.effects.append(m.Publish(event=emitted))
-    scope.turn.record(
-        e.TaskCompleted(
-            parent=scope.parent.id,
-            reference=task.reference,
-            kind=kind,
-            output=UNSET if output is scope.raw else output,
-            context=context,
-            then=then or task.then,
-        )
-    )
-
-
-def scope_of(turn: Turn, frame: Frame) -> Scope:
-    """Return the scope of a task that is under way."""
-    task = turn.plan.tasks[frame.reference]
-    scope = Scope(turn, turn.state.frames[frame.parent], task, frame.raw)
-    scope.input = frame.input
-    scope.started_at_ms = frame.started_at_ms
-    return scope
-
-
-def complete(
-    turn: Turn,
-    frame: Frame,
-    raw_output: JSON,
-    *,
-    duration_ms: int | None = None,
-    service: str | None = None,
-) -> None:
-    """End a task that was under way with its raw output."""
-    task = turn.plan.tasks[frame.reference]
-    try:
-        if frame.kind in _GIVEN:
-            checked(raw_output)
-        output, context = task_output(scope_of(turn, frame), task, raw_output)
-    except WorkflowFault as fault:
-        turn.fault(frame, fault.fault)
-        return
-    turn.record(
-        e.TaskCompleted(
-            parent=frame.parent,
-            reference=frame.reference,
-            frame=frame.id,
-            kind=frame.kind,
-            output=UNSET if output is frame.raw else output,
-            context=context,
-            then=task.then,
-            duration_ms=duration_ms,
-            service=service,
-        )
-    )
-    turn.look_at(frame.parent)
-
-
-def end_from(turn: Turn, frame: Frame, data: JSON) -> None:
-    """End a block by the `end` of a task in it: `data` goes up to the workflow as it is."""
-    turn.cancel_below(frame.id, "the workflow is ending")
-    turn.record(
-        e.TaskCompleted(
-            parent=frame.parent,
-            reference=frame.reference,
-            frame=frame.id,
-            kind=frame.kind,
-            output=UNSET if data is frame.raw else data,
-            then="end",
-        )
-    )
-    turn.look_at(frame.parent)
 
 
 def finish_outcome(turn: Turn, frame: Frame, outcome: m.TaskOutcome) -> None:
@@ -209,91 +101,6 @@ def finish_child(turn: Turn, frame: Frame) -> None:
         complete(turn, frame, output)
 
 
-def finish_listen(turn: Turn, frame: Frame) -> None:
-    """End a `listen` that has consumed what it waited for."""
-    task = turn.plan.task(frame.reference, d.ListenTask)
-    wanted = len(task.filters) if task.mode == "all" else 1
-    if len(frame.consumed) >= wanted:
-        complete(turn, frame, [value for _, value in frame.consumed])
-
-
-def types_listened_for(task: d.ListenTask) -> list[str]:
-    """Return the event types that a task's filters can match; none: any."""
-    types = {wanted.attributes.get("type") for wanted in task.filters}
-    known = [kind for kind in types if isinstance(kind, str)]
-    return sorted(known) if len(known) == len(types) else []
-
-
-def match_inbox(turn: Turn) -> None:
-    """Offer every kept event to every listening task, the oldest of each first."""
-    for command_id, event in turn.state.inbox:
-        for frame in sorted(turn.state.frames.values(), key=lambda f: f.id):
-            if frame.kind == "listen" and _consume(turn, frame, command_id, event):
-                break
-
-
-def _consume(turn: Turn, frame: Frame, command_id: str, event: dict[str, Any]) -> bool:
-    """Let a listening task take an event if one of its open filters matches."""
-    task = turn.plan.task(frame.reference, d.ListenTask)
-    taken = {index for index, _ in frame.consumed}
-    wanted = len(task.filters) if task.mode == "all" else 1
-    if len(frame.consumed) >= wanted:
-        return False
-    scope = scope_of(turn, frame)
-    filters = task.filters or (d.EventFilter(attributes={}),)
-    try:
-        for index, wanted_event in enumerate(filters):
-            if task.mode == "all" and index in taken:
-                continue
-            correlations = _match(scope, frame, wanted_event, event)
-            if correlations is None:
-                continue
-            turn.record(
-                e.EventConsumed(
-                    frame=frame.id,
-                    filter=index,
-                    event_id=command_id,
-                    value=event.get("data") if task.read == "data" else event,
-                    correlations=correlations,
-                )
-            )
-            turn.look_at(frame.id)
-            return True
-    except WorkflowFault as fault:
-        turn.fault(frame, fault.fault)
-    return False
-
-
-def _match(
-    scope: Scope, frame: Frame, wanted: d.EventFilter, event: dict[str, Any]
-) -> dict[str, JSON] | None:
-    """Return the correlation values if the event matches, else None."""
-    for name, expected in wanted.attributes.items():
-        found = event.get(name)
-        if isinstance(expected, Expression):
-            if not scope.holds(expected, found):
-                return None
-        elif expected != found:
-            return None
-    data = event.get("data")
-    if isinstance(wanted.data, Expression):
-        if not scope.holds(wanted.data, data):
-            return None
-    elif wanted.data is not None and wanted.data != data:
-        return None
-    values: dict[str, JSON] = {}
-    for correlation in wanted.correlate:
-        value = scope.value(correlation.from_, event)
-        if correlation.expect is not None:
-            expected = scope.fill(correlation.expect, frame.input)
-        else:
-            expected = frame.correlations.get(correlation.name, value)
-        if value != expected:
-            return None
-        values[correlation.name] = value
-    return values
-
-
 def _begin_set(scope: Scope, task: d.SetTask, data: JSON) -> None:
     done_at_once(scope, task, scope.fill(task.value, data), "set")
 
@@ -342,12 +149,6 @@ def _begin_wait(scope: Scope, task: d.WaitTask, data: JSON) -> None:
     started(scope, task, data, "wait", due_at_ms=due_at_ms)
 
 
-def _begin_listen(scope: Scope, task: d.ListenTask, data: JSON) -> None:
-    frame = started(scope, task, data, "listen")
-    scope.turn.record(e.CorrelationStarted(frame=frame.id, types=types_listened_for(task)))
-    match_inbox(scope.turn)
-
-
 def _begin_do(scope: Scope, task: d.DoTask, data: JSON) -> None:
     started(scope, task, data, "do")
 
@@ -379,6 +180,7 @@ def _begin_fork(scope: Scope, task: d.ForkTask, data: JSON) -> None:
 
 def _begin_run(scope: Scope, task: d.RunWorkflowTask, data: JSON) -> None:
     turn = scope.turn
+    _check_limits(turn)
     child_input = data if task.input is None else scope.fill(task.input, data)
     child = e.ChildDetails(
         workflow_id=child_workflow_id(turn.state.workflow_id, turn.state.next_frame),
@@ -393,6 +195,16 @@ def _begin_run(scope: Scope, task: d.RunWorkflowTask, data: JSON) -> None:
         turn.start_child(frame)
 
 
+def _check_limits(turn: Turn) -> None:
+    """Raise a fault if this workflow may start no more children."""
+    if turn.state.request.generation >= MAX_GENERATIONS:
+        detail = f"{MAX_GENERATIONS} workflows stand above this one already"
+        raise WorkflowFault(faults.standard(faults.RUNTIME, "Too many generations", detail=detail))
+    if turn.state.children >= MAX_CHILDREN:
+        detail = f"this workflow has started {MAX_CHILDREN} child workflows already"
+        raise WorkflowFault(faults.standard(faults.RUNTIME, "Too many children", detail=detail))
+
+
 _Begin = Callable[[Scope, Any, JSON], None]
 
 _BEGIN: dict[type[d.Task], _Begin] = {
@@ -401,7 +213,7 @@ _BEGIN: dict[type[d.Task], _Begin] = {
     d.RaiseTask: _begin_raise,
     d.EmitTask: _begin_emit,
     d.WaitTask: _begin_wait,
-    d.ListenTask: _begin_listen,
+    d.ListenTask: begin_listen,
     d.DoTask: _begin_do,
     d.TryTask: _begin_try,
     d.ForTask: _begin_for,

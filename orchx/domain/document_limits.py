@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from orchx.domain.document_report import Report, describe, escape
@@ -13,8 +13,15 @@ MAX_TASKS: Final = 2_000  # per document, with the functions expanded where they
 MAX_TASK_DEPTH: Final = 64  # tasks inside tasks, through functions too
 MAX_JSON_DEPTH: Final = 64  # arrays and objects inside each other
 MAX_JSON_NODES: Final = 100_000
+MAX_POINTER_CHARACTERS: Final = 8 * 1024 * 1024  # of the JSON pointers of all values together
 MAX_EXPRESSIONS: Final = 3_000  # different ones; jq takes one to two milliseconds for each
 MAX_INTEGER_BITS: Final = 64  # what jq, msgspec and every database here can carry
+
+# One long key above many values would make pointers that outweigh the document a thousand times.
+LONG_POINTERS: Final = (
+    f"the JSON pointers of the document's values have more than {MAX_POINTER_CHARACTERS}"
+    " characters together; its keys are too long"
+)
 
 
 def check_json(source: JSON, report: Report) -> bool:
@@ -25,6 +32,7 @@ def check_json(source: JSON, report: Report) -> bool:
     """
     sound = True
     nodes = 0
+    characters = 0
     expressions: set[str] = set()
     stack: list[tuple[str, int, JSON]] = [("", 1, source)]
     while stack:
@@ -44,17 +52,27 @@ def check_json(source: JSON, report: Report) -> bool:
         if fault is not None:
             report.invalid(pointer, fault, found=describe(value))
             sound = False
-        elif isinstance(value, Mapping):
-            for key, child in value.items():
-                if not isinstance(key, str) or _fault(key) is not None:
-                    report.invalid(pointer, "a property's name is not text", found=describe(key))
-                    sound = False
-                else:
-                    stack.append((f"{pointer}/{escape(key)}", depth + 1, child))
-        elif isinstance(value, (list, tuple)):
-            for index, child in enumerate(value):
-                stack.append((f"{pointer}/{index}", depth + 1, child))
+            continue
+        for key, child in _members(value):
+            if not isinstance(key, str) or _fault(key) is not None:
+                report.invalid(pointer, "a property's name is not text", found=describe(key))
+                sound = False
+                continue
+            below = f"{pointer}/{escape(key)}"
+            characters += len(below)
+            if characters > MAX_POINTER_CHARACTERS:
+                report.invalid("", LONG_POINTERS)
+                return False
+            stack.append((below, depth + 1, child))
     return sound
+
+
+def _members(value: JSON) -> Iterator[tuple[JSON, JSON]]:
+    """Return keys and values; an index is a key of digits."""
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from ((str(index), child) for index, child in enumerate(value))
 
 
 def _fault(value: JSON) -> str | None:

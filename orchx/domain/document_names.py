@@ -6,10 +6,11 @@ import re
 from typing import Final
 
 from orchx.domain.document_reader import Node
+from orchx.domain.names import DNS_LABEL
 
 MAX_VERSION_CHARACTERS: Final = 128
 # Both patterns are the schema's own; ASCII, matched against the whole text.
-_DNS_LABEL = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
+_DNS_LABEL = re.compile(DNS_LABEL)
 _VERSION = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
     r"(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)"

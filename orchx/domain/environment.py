@@ -49,6 +49,14 @@ class Environment(Protocol):
         """What `$runtime` shows: name, version, metadata."""
         ...
 
+    def out_of_time(self) -> bool:
+        """Return whether the turn should end here and another go on.
+
+        The only answer that no event records: it decides where a turn ends, never what
+        happens.
+        """
+        ...
+
     def evaluate(self, expression: Expression, data: JSON, variables: Mapping[str, JSON]) -> JSON:
         """Evaluate within limits; raises `WorkflowFault` of type expression."""
         ...

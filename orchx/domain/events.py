@@ -43,7 +43,10 @@ class ParentRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a system asked for, beyond the input. `priority` 0 is the most urgent, 9 the least."""
+    """What a system asked for, beyond the input. `priority` 0 is the most urgent, 9 the least.
+
+    `generation` counts the workflows above this one, each started by the one above it.
+    """
 
     tenant: str = "default"
     type: str | None = None
@@ -54,6 +57,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parent: ParentRef | None = None
     correlation_id: str | None = None
     labels: dict[str, str] = {}
+    generation: int = 0
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -162,7 +166,10 @@ class TaskSkipped(Event, frozen=True, tag="task.skipped"):
 
 
 class TaskFaulted(Event, frozen=True, tag="task.faulted"):
-    """A task ended with an error, which its parent now has to handle."""
+    """A task ended with an error, which its parent now has to handle.
+
+    `abandoned_child` is the child workflow that it awaited until its time was up.
+    """
 
     parent: int
     reference: str
@@ -170,13 +177,20 @@ class TaskFaulted(Event, frozen=True, tag="task.faulted"):
     frame: int = 0
     duration_ms: int | None = None
     service: str | None = None
+    abandoned_child: str | None = None
 
 
 class TaskCancelled(Event, frozen=True, tag="task.cancelled"):
-    """A running task was given up: it lost a race, or what it is part of ended."""
+    """A running task was given up: it lost a race, or what it is part of ended.
+
+    `service` is the one that was called, if the time for what the call is part of ran out;
+    `abandoned_child` is the child workflow that nobody awaits any more.
+    """
 
     frame: int
     reason: str = ""
+    service: str | None = None
+    abandoned_child: str | None = None
 
 
 class TaskRetried(Event, frozen=True, tag="task.retried"):
@@ -232,10 +246,20 @@ class EventConsumed(Event, frozen=True, tag="event.consumed"):
 
 
 class EventReceived(Event, frozen=True, tag="event.received"):
-    """An event reached the workflow by command `command_id` and is kept until consumed."""
+    """An event reached the workflow by command `command_id` and is kept until consumed.
+
+    `broadcast`: it was sent to all that listen for its type.
+    """
 
     command_id: str
     event: dict[str, Any]
+    broadcast: bool = False
+
+
+class EventsDropped(Event, frozen=True, tag="event.dropped"):
+    """Events that were kept are wanted by nobody who listens for their type."""
+
+    command_ids: list[str]
 
 
 class EventEmitted(Event, frozen=True, tag="event.emitted"):
@@ -308,6 +332,7 @@ AnyEvent: TypeAlias = (
     | CorrelationStarted
     | EventConsumed
     | EventReceived
+    | EventsDropped
     | EventEmitted
     | CommandRefused
     | CancelRequested

@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 
 from orchx.domain import events as e
-from orchx.domain.faults import Fault, did_not_act
+from orchx.domain.faults import did_not_act
 from orchx.domain.json_values import JSON
 from orchx.domain.state import (
     CERTAIN_WEIGHT,
     ROOT,
     UNKNOWN_WEIGHT,
     Frame,
+    KeptEvent,
     Status,
     WorkflowState,
     call_site,
@@ -107,6 +108,7 @@ def _task_started(state: WorkflowState, event: e.TaskStarted, at_ms: int) -> Non
     parent = state.frames[event.parent]
     fork = parent.kind == "fork"
     state.task = event.reference
+    state.children += event.child is not None
     raw = parent.input if fork else parent.data
     task_input = raw if event.input is UNSET else event.input
     state.frames[event.frame] = Frame(
@@ -182,13 +184,17 @@ def _task_completed(state: WorkflowState, event: e.TaskCompleted, at_ms: int) ->
     if event.frame and state.failures:
         frame = state.frames[event.frame]
         state.failures.pop(call_site(frame.reference, frame.iteration), None)
-        _forget_failures_below(state, frame)
+        _forget_failures_below(state, frame.reference)
     _child_ended(state, event.parent, event.reference, event.frame, output, event.then)
 
 
 def _task_skipped(state: WorkflowState, event: e.TaskSkipped, at_ms: int) -> None:
     output = _raw_input_of_child(state, event.parent, 0)
     _child_ended(state, event.parent, event.reference, 0, output, "continue")
+    parent = state.frames[event.parent]
+    if parent.kind == "fork":
+        skipped = parent.skipped | {branch_of(parent.reference, event.reference)}
+        state.frames[event.parent] = replace(parent, skipped=skipped)
 
 
 def _task_faulted(state: WorkflowState, event: e.TaskFaulted, at_ms: int) -> None:
@@ -200,9 +206,8 @@ def _task_faulted(state: WorkflowState, event: e.TaskFaulted, at_ms: int) -> Non
     if event.frame:
         frame = state.frames.pop(event.frame)
         active -= 1
-        _forget_failures_below(state, frame)
-        if event.service is not None:
-            _count_failure(state, frame, event.service, event.error)
+        weight = CERTAIN_WEIGHT if did_not_act(event.error) else UNKNOWN_WEIGHT
+        _count_failure(state, frame, event.service, weight)
     begun, faulted = parent.begun, parent.faulted
     if parent.kind == "fork":
         branch = branch_of(parent.reference, event.reference)
@@ -213,24 +218,38 @@ def _task_faulted(state: WorkflowState, event: e.TaskFaulted, at_ms: int) -> Non
     )
 
 
-def _count_failure(state: WorkflowState, frame: Frame, service: str, error: Fault) -> None:
-    """Count a failure of a service, one that left its effect unknown for less (ADR 0010)."""
-    site = call_site(frame.reference, frame.iteration)
-    counts = state.failures.get(site, {})
-    weight = CERTAIN_WEIGHT if did_not_act(error) else UNKNOWN_WEIGHT
-    state.failures[site] = {**counts, service: counts.get(service, 0) + weight}
+def _count_failure(state: WorkflowState, frame: Frame, service: str | None, weight: int) -> None:
+    """Count a failure of a service, one that left its effect unknown for less (ADR 0010).
+
+    Where no `try` may make the calls of the frame again, nothing is counted, nor kept.
+    """
+    if not _may_run_again(state, frame):
+        _forget_failures_below(state, frame.reference)
+    elif service is not None:
+        site = call_site(frame.reference, frame.iteration)
+        counts = state.failures.get(site, {})
+        state.failures[site] = {**counts, service: counts.get(service, 0) + weight}
 
 
-def _forget_failures_below(state: WorkflowState, frame: Frame) -> None:
-    """Drop what was counted for the calls of a `try` that is over: it will not repeat them."""
-    if frame.kind == "try" and state.failures:
-        below = f"{frame.reference}/"
+def _may_run_again(state: WorkflowState, frame: Frame) -> bool:
+    """Return whether a frame is in the block of a `try`, however deep."""
+    while frame.id != ROOT:
+        frame = state.frames[frame.parent]
+        if frame.kind == "try" and frame.phase == "run":
+            return True
+    return False
+
+
+def _forget_failures_below(state: WorkflowState, reference: str) -> None:
+    """Drop what was counted for the calls in a task that is over."""
+    if state.failures:
+        below = f"{reference}/"
         state.failures = {k: v for k, v in state.failures.items() if not k.startswith(below)}
 
 
 def _task_cancelled(state: WorkflowState, event: e.TaskCancelled, at_ms: int) -> None:
     frame = state.frames.pop(event.frame)
-    _forget_failures_below(state, frame)
+    _count_failure(state, frame, event.service, UNKNOWN_WEIGHT)
     parent = state.frames.get(frame.parent)
     if parent is not None:
         state.frames[frame.parent] = replace(parent, active=parent.active - 1)
@@ -292,12 +311,18 @@ def _correlation_started(state: WorkflowState, event: e.CorrelationStarted, at_m
 
 def _event_received(state: WorkflowState, event: e.EventReceived, at_ms: int) -> None:
     state.commands |= {event.command_id}
-    state.inbox = (*state.inbox, (event.command_id, event.event))
+    kept = KeptEvent(command_id=event.command_id, event=event.event, broadcast=event.broadcast)
+    state.inbox = (*state.inbox, kept)
+
+
+def _events_dropped(state: WorkflowState, event: e.EventsDropped, at_ms: int) -> None:
+    dropped = set(event.command_ids)
+    state.inbox = tuple(kept for kept in state.inbox if kept.command_id not in dropped)
 
 
 def _event_consumed(state: WorkflowState, event: e.EventConsumed, at_ms: int) -> None:
     frame = state.frames[event.frame]
-    state.inbox = tuple(entry for entry in state.inbox if entry[0] != event.event_id)
+    state.inbox = tuple(kept for kept in state.inbox if kept.command_id != event.event_id)
     state.frames[event.frame] = replace(
         frame,
         consumed=(*frame.consumed, (event.filter, event.value)),
@@ -368,6 +393,7 @@ _TRANSITIONS: dict[type, _Transition] = {
     e.IterationStarted: _iteration_started,
     e.CorrelationStarted: _correlation_started,
     e.EventReceived: _event_received,
+    e.EventsDropped: _events_dropped,
     e.EventConsumed: _event_consumed,
     e.EventEmitted: _event_emitted,
     e.CommandRefused: _command_refused,

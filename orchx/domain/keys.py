@@ -44,6 +44,11 @@ def event_command_id(workflow_id: str, source: str, event_id: str) -> str:
     return "ev_" + _digest("event", workflow_id, source, event_id)
 
 
+def cancel_child_command_id(child_id: str) -> str:
+    """Return the id of the command that ends a child which nobody awaits any more."""
+    return "cc_" + _digest("cancel-child", child_id)
+
+
 def child_finished_command_id(child_id: str) -> str:
     """Return the id of the command that tells a parent of its child's end."""
     return "cf_" + _digest("child-finished", child_id)

@@ -40,9 +40,13 @@ class StartWorkflow(Command, frozen=True, tag="start"):
 
 
 class DeliverEvent(Command, frozen=True, tag="event"):
-    """Hand a CloudEvent to one workflow; with `workflow_id` empty, to all that listen for it."""
+    """Hand a CloudEvent to one workflow; with `workflow_id` empty, to all that listen for it.
+
+    `broadcast`: it was sent to all, of whom this workflow is one.
+    """
 
     event: dict[str, Any]
+    broadcast: bool = False
 
 
 class CancelWorkflow(Command, frozen=True, tag="cancel"):
@@ -63,6 +67,19 @@ class FinishChild(Command, frozen=True, tag="child-finished"):
 AnyCommand: TypeAlias = StartWorkflow | DeliverEvent | CancelWorkflow | FinishChild
 
 
+def content_of(command: AnyCommand) -> AnyCommand:
+    """Return what tells a repetition of a command from another use of its id.
+
+    When it came does not, nor by which way an event came to this workflow.
+    """
+    content = msgspec.structs.replace(command, created_at_ms=0, traceparent=None)
+    if isinstance(content, DeliverEvent) and content.broadcast:
+        return msgspec.structs.replace(content, broadcast=False)
+    return content
+
+
+# What a child is told when the task that awaited it is over.
+CHILD_ABANDONED: Final = "nobody awaits this child workflow any more"
 # What a parent sees of a child that somebody cancelled.
 CHILD_CANCELLED: Final = Fault(type=RUNTIME, status=500, title="Child workflow was cancelled")
 
@@ -153,6 +170,14 @@ class StartChild(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
+class CancelChild(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect: end a child workflow that nobody awaits any more (idempotent: its id is derived)."""
+
+    workflow_id: str
+    parent_id: str
+    traceparent: str | None = None
+
+
 class Publish(msgspec.Struct, frozen=True, kw_only=True):
     """Effect: an event was emitted; whoever listens gets it."""
 
@@ -169,12 +194,13 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     request: Request
 
 
-Effect: TypeAlias = Execute | Abandon | StartChild | Publish | Finish
+Effect: TypeAlias = Execute | Abandon | StartChild | CancelChild | Publish | Finish
 
 __all__ = [
     "Abandon",
     "AnyCommand",
     "Callback",
+    "CancelChild",
     "CancelWorkflow",
     "Command",
     "DeliverEvent",
@@ -191,4 +217,5 @@ __all__ = [
     "TaskOutcome",
     "TaskRequest",
     "TimerFired",
+    "content_of",
 ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import msgspec
+
+from orchx.errors import InvalidRequest, Violation
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -25,7 +29,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     `concurrency` is how many calls may be open at once, `rate_per_s` how many may begin
     per second (None: no limit); the breaker opens after `breaker_failures` failures in a
     row and tries again after `breaker_open_ms`. `queue_limit` bounds what waits for it.
-    `bearer_env` names an environment variable of the pool that holds a bearer token.
+    `bearer_env` names an environment variable of the pool that holds a bearer token; which
+    ones may be named, the settings say.
     """
 
     name: str
@@ -39,3 +44,33 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     breaker_open_ms: int = 5_000
     queue_limit: int = 10_000
     bearer_env: str | None = None
+
+
+def may_be_sent(variable: str, allowed: Sequence[str]) -> bool:
+    """Return whether a service may be sent this environment variable.
+
+    `allowed` are shell patterns of names. Whoever adds a service chooses where the value goes:
+    without them, it could be any secret of the machine.
+    """
+    return any(fnmatchcase(variable, pattern) for pattern in allowed)
+
+
+def check_secrets(services: Sequence[Service], allowed: Sequence[str]) -> None:
+    """Check which environment variables services ask for.
+
+    Raises:
+        InvalidRequest: one asks for a variable that none of the patterns `allowed` fits.
+    """
+    expected = f"a name like {' or '.join(allowed)}" if allowed else "none: no name is allowed"
+    violations = tuple(
+        Violation(
+            pointer=f"/services/{number}/bearerEnv",
+            message="is no variable that services may be sent; the setting pools.secret_env says",
+            found=service.bearer_env,
+            expected=expected,
+        )
+        for number, service in enumerate(services)
+        if service.bearer_env is not None and not may_be_sent(service.bearer_env, allowed)
+    )
+    if violations:
+        raise InvalidRequest("a service asks for a variable that it may not have", violations)

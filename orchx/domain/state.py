@@ -57,11 +57,20 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     results: dict[int, JSON] = {}  # fork: branch -> output
     faulted: frozenset[int] = frozenset()  # fork: branches that ended with an error
     begun: frozenset[int] = frozenset()  # fork: branches that were started
+    skipped: frozenset[int] = frozenset()  # fork: branches whose `if` did not hold
     consumed: tuple[tuple[int, JSON], ...] = ()  # listen: (filter, value) in order
     correlations: dict[str, JSON] = {}
     call: CallDetails | None = None
     child: ChildDetails | None = None
     outcome: tuple[JSON, Fault | None] | None = None  # run: how the child ended
+
+
+class KeptEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that no task has taken yet, by the command that brought it."""
+
+    command_id: str
+    event: dict[str, Any]
+    broadcast: bool
 
 
 class WorkflowState:
@@ -70,6 +79,7 @@ class WorkflowState:
     __slots__ = (
         "bytes",
         "cancel_reason",
+        "children",
         "commands",
         "context",
         "definition",
@@ -110,10 +120,11 @@ class WorkflowState:
         self.tasks_completed = 0
         self.tasks_faulted = 0
         self.retries = 0
+        self.children = 0  # how many were started
         self.frames: dict[int, Frame] = {}
         self.next_frame = 1
         self.commands: frozenset[str] = frozenset()
-        self.inbox: tuple[tuple[str, dict[str, Any]], ...] = ()  # (command id, event)
+        self.inbox: tuple[KeptEvent, ...] = ()
         self.failures: dict[str, dict[str, int]] = {}  # call site -> service -> weight
         self.cancel_reason: str | None = None
         self.passivated = False
@@ -139,6 +150,7 @@ class WorkflowState:
                 for frame in value.values():
                     frame["faulted"] = sorted(frame["faulted"])
                     frame["begun"] = sorted(frame["begun"])
+                    frame["skipped"] = sorted(frame["skipped"])
             shown[name] = msgspec.to_builtins(value)
         return shown
 

@@ -21,8 +21,8 @@ from orchx.domain.keys import execution_name, idempotency_key
 from orchx.domain.state import ROOT, Frame, WorkflowState
 from orchx.errors import Bug
 
-# A turn that has made so much ends; the owner goes on in another, so that an endless loop of
-# instantaneous tasks can neither keep others waiting nor fill the memory.
+# A turn that has made so much, or is out of time, ends; the owner goes on in another, so that an
+# endless loop of instantaneous tasks can neither keep others waiting nor fill the memory.
 MAX_EVENTS_PER_TURN = 2_000
 MAX_BYTES_PER_TURN = 4 * 1_048_576
 
@@ -61,8 +61,16 @@ class Turn:
 
     @property
     def full(self) -> bool:
-        """Whether this turn has to end here, and another to go on."""
-        return len(self.events) >= MAX_EVENTS_PER_TURN or self.bytes >= MAX_BYTES_PER_TURN
+        """Whether this turn has to end here, and another to go on.
+
+        However little time there is, a turn makes an event: else the next would stand where
+        this one stood.
+        """
+        return (
+            len(self.events) >= MAX_EVENTS_PER_TURN
+            or self.bytes >= MAX_BYTES_PER_TURN
+            or (bool(self.events) and self.env.out_of_time())
+        )
 
     def look_at(self, frame_id: int) -> None:
         """Have a frame looked at before the turn ends."""
@@ -113,20 +121,43 @@ class Turn:
             )
         )
 
-    def cancel_below(self, frame_id: int, reason: str) -> None:
-        """Cancel every running descendant of a frame, the innermost first."""
+    def cancel_below(self, frame_id: int, reason: str, *, overdue: bool = False) -> None:
+        """Cancel every running descendant of a frame, the innermost first.
+
+        `overdue`: their time is up, which counts against the services that they call.
+        """
         children = [f for f in self.state.frames.values() if f.parent == frame_id and f.id != ROOT]
         for child in children:
-            self.cancel(child, reason)
+            self._cancel(child, reason, overdue=overdue)
 
-    def cancel(self, frame: Frame, reason: str) -> None:
-        """Cancel a running frame and all below it."""
+    def _cancel(self, frame: Frame, reason: str, *, overdue: bool) -> None:
         if frame.kind != "call":
-            self.cancel_below(frame.id, reason)
-        self.record(e.TaskCancelled(frame=frame.id, reason=reason))
-        self.abandon(frame)
+            self.cancel_below(frame.id, reason, overdue=overdue)
+        self.record(
+            e.TaskCancelled(
+                frame=frame.id,
+                reason=reason,
+                service=frame.call.service if overdue and frame.call is not None else None,
+                abandoned_child=self._abandon_child(frame),
+            )
+        )
+        self._abandon(frame)
 
-    def abandon(self, frame: Frame) -> None:
+    def _abandon_child(self, frame: Frame) -> str | None:
+        """Have the child cancelled that this frame awaits; returns its id, if there is one."""
+        child = frame.child
+        if child is None or not child.awaited or frame.outcome is not None:
+            return None
+        self.effects.append(
+            m.CancelChild(
+                workflow_id=child.workflow_id,
+                parent_id=self.state.workflow_id,
+                traceparent=self.env.traceparent,
+            )
+        )
+        return child.workflow_id
+
+    def _abandon(self, frame: Frame) -> None:
         """Tell the pool that nobody waits for this frame's call any more."""
         if frame.call is not None:
             execution = execution_name(self.state.workflow_id, frame.id, self.key_of(frame))
@@ -150,9 +181,16 @@ class Turn:
                 error=fault,
                 duration_ms=self.env.now_ms - frame.started_at_ms,
                 service=service,
+                abandoned_child=self._abandon_child(frame),
             )
         )
         self.look_at(frame.parent)
+
+    def time_out(self, frame: Frame, fault: Fault) -> None:
+        """End a frame whose time is up, and whatever is under way in it."""
+        self.cancel_below(frame.id, "the task it belongs to took too long", overdue=True)
+        self._abandon(frame)
+        self.fault(frame, fault, service=frame.call.service if frame.call is not None else None)
 
     def finish(self) -> None:
         """Announce that the workflow is over (its terminal event is recorded)."""

@@ -6,20 +6,18 @@ events travel in the claim itself, so that starting it costs one commit. Source:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 import structlog
 
 from orchx.domain import faults
 from orchx.domain import messages as m
-from orchx.domain.decide import open_workflow
 from orchx.domain.events import (
     TERMINAL_EVENTS,
     AnyEvent,
     DefinitionRef,
     Record,
+    TaskCancelled,
     WorkflowActivated,
     WorkflowFaulted,
     WorkflowStarted,
@@ -28,25 +26,16 @@ from orchx.domain.evolve import apply
 from orchx.domain.lineage import AcceptedRecords
 from orchx.domain.state import WorkflowState
 from orchx.domain.turn import Turn
-from orchx.engine.environment import TurnEnvironment, World
+from orchx.engine.decider import Decider, Offload
+from orchx.engine.environment import World
 from orchx.engine.live import Live
 from orchx.engine.plans import Plan, Plans
-from orchx.errors import CallerError, Fenced, NotFound
+from orchx.errors import CallerError, DriverError, Fenced, NotFound, TryLater
 from orchx.ports.event_log import Claim, Claimed, EventLog
-
-T = TypeVar("T")
 
 BUG = "an internal error; the owner's log has the details"
 
 logger = structlog.get_logger(__name__)
-
-
-class Offload(Protocol):
-    """Runs a function that may take long (limited expressions) away from the event loop."""
-
-    def __call__(self, function: Callable[[], T]) -> Awaitable[T]:
-        """Return what the function returns."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +62,7 @@ class Activator:
         self._log = log
         self._plans = plans
         self._world = world
-        self._offload = offload
+        self._decider = Decider(world, offload)
         self._pinned: set[str] = set()
 
     async def start(self, command: m.StartWorkflow) -> Activated:
@@ -81,9 +70,9 @@ class Activator:
 
         Raises:
             Fenced: another owner claimed it at the same time and won.
+            TryLater: the first turn cannot be decided now; nothing was started.
             StorageFull, DriverError: nothing was started, or it is unknown whether it was.
         """
-        env = TurnEnvironment(self._world, command.traceparent)
         opening: Turn | None = None
         plan: Plan | None = None
         try:
@@ -93,18 +82,19 @@ class Activator:
         except CallerError as error:  # gone, or not readable by this release
             events = _cannot_start(command, str(error))
         else:
-            opening = await self._open(command, plan, env)
+            opening = await self._open(command, plan)
             events = (
                 opening.events
                 if opening is not None
                 else _cannot_start(command, BUG, faults.RUNTIME)
             )
+        at_ms = opening.env.now_ms if opening is not None else self._world.now()
         pin = plan is not None and command.digest not in self._pinned
         claimed = await self._log.claim(
             Claim(
                 workflow_id=command.workflow_id,
                 owner=self._incarnation,
-                at_ms=env.now_ms,
+                at_ms=at_ms,
                 opening=events,
                 traceparent=command.traceparent,
                 digest=command.digest if pin else None,
@@ -116,11 +106,11 @@ class Activator:
         if plan is None or opening is None:
             state = WorkflowState(command.workflow_id)
             for event in events:
-                apply(state, event, env.now_ms)
+                apply(state, event, at_ms)
             return Activated(state=state, epoch=claimed.epoch)
         self._pinned.add(command.digest)
         # the log has the activation before the opening: so must the state
-        apply(opening.state, WorkflowActivated(), env.now_ms)
+        apply(opening.state, WorkflowActivated(), at_ms)
         live = Live(
             opening.state,
             plan,
@@ -130,14 +120,12 @@ class Activator:
         )
         return Activated(state=opening.state, epoch=claimed.epoch, live=live, opening=opening)
 
-    async def _open(
-        self, command: m.StartWorkflow, plan: Plan, env: TurnEnvironment
-    ) -> Turn | None:
+    async def _open(self, command: m.StartWorkflow, plan: Plan) -> Turn | None:
         """Return the first turn; None if deciding it failed, which is a bug of ours."""
         try:
-            if plan.definition.needs_sandbox:
-                return await self._offload(lambda: open_workflow(command, plan.definition, env))
-            return open_workflow(command, plan.definition, env)
+            return await self._decider.open(command, plan.definition)
+        except (TryLater, DriverError):  # nobody's fault: it is tried again
+            raise
         except Exception:  # this actor's edge: a bug must end one workflow, visibly
             logger.exception("opening failed", workflow_id=command.workflow_id)
             return None
@@ -194,17 +182,31 @@ class Activator:
         """End a workflow whose pinned plan this release cannot read: visibly, and for good."""
         now_ms = self._world.now()
         fault = faults.standard(faults.CONFIGURATION, "Plan cannot be read", detail=why[:1000])
-        event = WorkflowFaulted(error=fault)
-        record = Record(
-            workflow_id=state.workflow_id,
-            epoch=epoch,
-            owner=self._incarnation,
-            seq=seq + 1,
-            at_ms=now_ms,
-            event=event,
+        events: list[AnyEvent] = [
+            TaskCancelled(
+                frame=frame.id,
+                reason="the workflow faulted",
+                abandoned_child=frame.child.workflow_id,
+            )
+            for frame in state.awaiting_children()
+            if frame.child is not None and frame.child.awaited
+        ]
+        events.append(WorkflowFaulted(error=fault))
+        await self._log.append(
+            [
+                Record(
+                    workflow_id=state.workflow_id,
+                    epoch=epoch,
+                    owner=self._incarnation,
+                    seq=seq + number,
+                    at_ms=now_ms,
+                    event=event,
+                )
+                for number, event in enumerate(events, start=1)
+            ]
         )
-        await self._log.append([record])
-        apply(state, event, now_ms)
+        for event in events:
+            apply(state, event, now_ms)
 
 
 def _cannot_start(

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from orchx.ports.clock import Clock
 
 TICK_MS: Final = 8
+
+_log = logging.getLogger(__name__)
 
 
 class HasAlarm(Protocol):
@@ -31,7 +34,8 @@ class AlarmWheel(Generic[ItemT]):
 
     Args:
         clock: tells the time and sleeps.
-        ring: called in the event loop, outside any coroutine of the caller.
+        ring: called in the event loop, outside any coroutine of the caller. What it raises is
+            logged, and keeps no other alarm from ringing.
     """
 
     def __init__(self, clock: Clock, ring: Callable[[ItemT], None]) -> None:
@@ -99,8 +103,13 @@ class AlarmWheel(Generic[ItemT]):
             if wait_ms > 0:
                 await self._clock.sleep(wait_ms / 1_000)
                 continue
-            for item in self._take(tick):
+            # one at a time: what one alarm does may clear another of the same tick
+            item = next(iter(self._buckets[tick]))
+            self.clear(item)
+            try:
                 self._ring(item)
+            except Exception:  # the sleeper's edge: all timeouts hang on its going on
+                _log.exception("an alarm failed: %r", item)
         self._sleeper = None
 
     def _first_tick(self) -> int | None:
@@ -110,9 +119,3 @@ class AlarmWheel(Generic[ItemT]):
                 return ticks[0]
             heapq.heappop(ticks)
         return None
-
-    def _take(self, tick: int) -> list[ItemT]:
-        items = list(self._buckets.pop(tick))
-        for item in items:
-            item.alarm_tick = 0
-        return items

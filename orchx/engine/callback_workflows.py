@@ -37,12 +37,13 @@ _PROGRESS: frozenset[type[e.Event]] = frozenset(
 class Callee:
     """A workflow that may have a callback, as of its last record."""
 
-    __slots__ = ("_events", "asleep", "callback", "lineage", "over", "started")
+    __slots__ = ("_events", "asleep", "callback", "lineage", "over", "started", "tenant")
 
     def __init__(self, workflow_id: str) -> None:
         self._events = CloudEvents(workflow_id)
         self.lineage = AcceptedRecords()
         self.callback: e.Callback | None = None
+        self.tenant = ""
         self.started = False
         self.asleep = False
         self.over = False
@@ -66,6 +67,7 @@ class Callee:
         if isinstance(event, e.WorkflowStarted):
             self.started = True
             self.callback = event.request.callback
+            self.tenant = event.request.tenant
         resumed = kind is e.WorkflowActivated and self.asleep
         self.asleep = kind is e.WorkflowPassivated
         self.over = isinstance(event, e.TERMINAL_EVENTS)
@@ -129,17 +131,17 @@ class CallbackWorkflows:
         """Fold the workflow's history up to (without) this record."""
         callee = Callee(record.workflow_id)
         after_offset, limit = 0, FIRST_PAGE
-        while True:
-            page = await self._log.read(record.workflow_id, after_offset=after_offset, limit=limit)
+        while page := await self._log.read(
+            record.workflow_id, after_offset=after_offset, limit=limit
+        ):
             for earlier in page:
                 if earlier.offset >= record.offset:
                     return callee
                 callee.reports(earlier)
                 if callee.silent:
                     return None
-            if len(page) < limit:
-                return callee
             after_offset, limit = page[-1].offset, PAGE
+        return callee
 
 
 def _matters(record: e.Record) -> bool:

@@ -50,6 +50,7 @@ class Dispatcher:
         self._clock = clock
         self._acknowledged: list[str] = []
         self._acknowledging = False
+        self._broadcasting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -69,7 +70,9 @@ class Dispatcher:
             self.watch(watcher, watched)
         for command in commands:
             if isinstance(command, m.DeliverEvent) and not command.workflow_id:
-                self._spawn(self._broadcast(command))
+                if command.id not in self._broadcasting:  # an audit offers it once more
+                    self._broadcasting.add(command.id)
+                    self._spawn(self._broadcast(command))
             else:
                 self.roster.add_command(self._entry_for(command), command)
         return self.load()
@@ -112,9 +115,11 @@ class Dispatcher:
 
     async def _broadcast(self, command: m.DeliverEvent) -> None:
         """Hand an event to everyone who listens; done once each has it durably."""
-        addressed = self.subscriptions.addressed(command)
-        if addressed:
-            self.offer(await put_known(self._queue, addressed))
+        try:
+            for part in self.subscriptions.addressed_in_parts(command):
+                self.offer(await put_known(self._queue, part))
+        finally:
+            self._broadcasting.discard(command.id)
         self.acknowledge([command.id])
 
     # -- reports ---------------------------------------------------------------------------

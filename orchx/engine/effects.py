@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from orchx.domain import messages as m
 from orchx.domain.events import ChildDetails, ParentRef
-from orchx.domain.keys import child_finished_command_id
+from orchx.domain.keys import cancel_child_command_id, child_finished_command_id
 from orchx.engine.outbox import Outbox
 from orchx.ports.clock import Clock
 from orchx.ports.supervision import Ending
@@ -42,6 +42,8 @@ class EffectRunner:
                 self._plan()
             elif isinstance(effect, m.StartChild):
                 self._outbox.command(start_command(effect, self._clock.now_ms()))
+            elif isinstance(effect, m.CancelChild):
+                self._outbox.command(cancel_command(effect, self._clock.now_ms()))
             elif isinstance(effect, m.Publish):
                 self._outbox.published(effect.event)
             else:
@@ -79,6 +81,18 @@ def start_command(effect: m.StartChild, now_ms: int) -> m.StartWorkflow:
         digest=UNRESOLVED,
         input=child.input,
         request=effect.request,
+    )
+
+
+def cancel_command(effect: m.CancelChild, now_ms: int) -> m.CancelWorkflow:
+    """Return the command that ends a child which nobody awaits any more."""
+    return m.CancelWorkflow(
+        id=cancel_child_command_id(effect.workflow_id),
+        workflow_id=effect.workflow_id,
+        created_at_ms=now_ms,
+        traceparent=effect.traceparent,
+        reason=m.CHILD_ABANDONED,
+        by=effect.parent_id,
     )
 
 

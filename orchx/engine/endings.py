@@ -1,4 +1,4 @@
-"""Waiting for workflows to end, from a process that does not own them."""
+"""Sending commands to the Dispatcher, and waiting for workflows to end, from another process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Sequence
 import structlog
 
 from orchx.domain import messages as m
+from orchx.engine.unsent_commands import UnsentCommands
 from orchx.errors import OrchxError
 from orchx.ports.clock import Clock
 from orchx.ports.supervision import DispatcherLink, Ending, Load
@@ -16,15 +17,16 @@ logger = structlog.get_logger(__name__)
 
 POLL_S = 10.0
 RETRY_PAUSE_S = 0.25
-MAX_UNSENT = 100_000
 FRESH_MS = 100
 
 
 class DispatcherMail:
     """Everything that one process sends to the Dispatcher and hears from it.
 
-    Commands offered in one turn of the event loop go out as one batch; a batch that did not
-    arrive is sent again. Endings come in by one long poll at a time.
+    Commands offered in one turn of the event loop go out as one batch. When one does not arrive,
+    an empty one is sent now and then; once that arrives, so does what was kept meanwhile. It is
+    sent no more than once again: the Dispatcher finds in the queue what it was not given.
+    Endings come in by one long poll at a time.
     """
 
     def __init__(self, link: DispatcherLink, watcher: str, clock: Clock) -> None:
@@ -32,7 +34,8 @@ class DispatcherMail:
         self._watcher = watcher
         self._clock = clock
         self._commands: list[m.AnyCommand] = []
-        self._watched: list[str] = []
+        self._unsent = UnsentCommands()
+        self._watched: dict[str, None] = {}  # in order
         self._waiters: dict[str, list[asyncio.Future[Ending]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._planned = False
@@ -53,7 +56,7 @@ class DispatcherMail:
         waiting = self._waiters.setdefault(workflow_id, [])
         waiting.append(future)
         if len(waiting) == 1:
-            self._watched.append(workflow_id)
+            self._watched[workflow_id] = None
             self._plan()
         return future
 
@@ -74,7 +77,10 @@ class DispatcherMail:
         return workflow_id in await self._link.watch(self._watcher, [workflow_id])
 
     async def refresh(self) -> None:
-        """Ask for the load, if what is known of it is old; all who ask share one question."""
+        """Ask for the load, if what is known of it is old; all who ask share one question.
+
+        While the Dispatcher cannot be reached, nothing is asked and the old load holds.
+        """
         if self._clock.now_ms() - self._load_at_ms <= FRESH_MS:
             return
         if self._asked is None or self._asked.done():
@@ -98,23 +104,50 @@ class DispatcherMail:
     def _flush(self) -> None:
         self._planned = False
         commands, self._commands = self._commands, []
-        watched, self._watched = self._watched, []
-        self._spawn(self._send(commands, watched))
+        self._spawn(self._send(commands, self._take_watched()))
+
+    def _take_watched(self) -> list[str]:
+        watched, self._watched = self._watched, {}
+        return [workflow_id for workflow_id in watched if workflow_id in self._waiters]
 
     async def _send(self, commands: list[m.AnyCommand], watched: list[str]) -> None:
+        """Send now if the Dispatcher can be reached, else once it can be again."""
+        if self.reachable and await self._offer(commands, watched):
+            return
+        self._unsent.keep(commands)
+        self._watched.update(dict.fromkeys(watched))
+        if self.reachable:
+            self.reachable = False
+            self._spawn(self._knock())
+
+    async def _offer(self, commands: list[m.AnyCommand], watched: list[str]) -> bool:
+        """Return whether this arrived."""
         try:
             self.load = await self._link.offer(commands, watcher=self._watcher, watched=watched)
-            self._load_at_ms = self._clock.now_ms()
-            self.reachable = True
-            self._troubles.pop("offer", None)
         except Exception as error:  # the edge: nobody above could send it again
             self._note("offer", error)
-            self.reachable = False
+            return False
+        self._load_at_ms = self._clock.now_ms()
+        self._troubles.pop("offer", None)
+        return True
+
+    async def _knock(self) -> None:
+        """Ask until the Dispatcher answers, then send it what has been kept."""
+        while not self.reachable:
             await self._clock.sleep(RETRY_PAUSE_S)
-            if len(self._commands) + len(commands) <= MAX_UNSENT:
-                # the queue has them all the same: this only makes it quicker
-                self._commands[:0] = commands
-            self._watched.extend(w for w in watched if w in self._waiters)
+            if not await self._offer([], []):
+                continue
+            dropped = self._unsent.dropped
+            commands, watched = self._unsent.take(), self._take_watched()
+            if await self._offer(commands, watched):
+                self.reachable = True
+            else:
+                dropped += len(commands)
+                self._watched.update(dict.fromkeys(watched))
+            if dropped:
+                logger.warning("commands left to the queue", count=dropped)
+        self._commands[:0] = self._unsent.take()  # what came in meanwhile
+        if self._commands or self._watched:
             self._plan()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -133,7 +166,7 @@ class DispatcherMail:
                 self._note("endings", error)
                 await self._clock.sleep(RETRY_PAUSE_S)
                 # a new Dispatcher does not know what this process waits for
-                self._watched.extend(w for w in self._waiters if w not in self._watched)
+                self._watched.update(dict.fromkeys(self._waiters))
                 self._plan()
 
     def _hand_out(self, endings: Sequence[Ending]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,18 @@ from orchx.domain.expressions import Expression
 from orchx.domain.faults import CONFIGURATION, WorkflowFault, standard
 from orchx.domain.json_values import JSON
 from orchx.domain.services import Service
-from orchx.ports.evaluator import Evaluator
+from orchx.ports.evaluator import Evaluator, WouldBlock
 from orchx.ports.policy import Policy
 
 RUNTIME: Mapping[str, JSON] = {"name": "orchx", "version": "0.1.0", "metadata": {}}
 MAX_VALIDATORS = 2_000
 MAX_DETAIL_CHARS = 300
+
+MAX_TURN_S = 0.02
+"""After so long a turn ends at its next step, and with it the mail that is answered at once."""
+
+MAX_STEP_S = 0.03
+"""A single step that goes on for so long beyond the turn's end is not made on the event loop."""
 
 
 class Directory:
@@ -102,24 +109,53 @@ class World:
     schemas: SchemaChecker
     now: Callable[[], int]
     draw: Callable[[], float] = random.random
+    ticks_s: Callable[[], float] = time.monotonic
 
 
 class TurnEnvironment:
-    """One turn's `orchx.domain.environment.Environment`: time stands still in it."""
+    """One turn's `orchx.domain.environment.Environment`: time stands still in it.
 
-    __slots__ = ("_world", "now_ms", "owner", "traceparent")
+    Args:
+        world: what it shows of itself.
+        traceparent: the trace that the turn belongs to.
+        may_block: whether the turn is made in a thread, where an evaluation may take long.
+        until_s: when the turn shall end, by the world's ticks; in `MAX_TURN_S` if not given.
+    """
+
+    __slots__ = ("_may_block", "_until_s", "_world", "now_ms", "owner", "traceparent")
 
     runtime = RUNTIME
 
-    def __init__(self, world: World, traceparent: str | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        traceparent: str | None = None,
+        *,
+        may_block: bool = True,
+        until_s: float | None = None,
+    ) -> None:
         self._world = world
+        self._may_block = may_block
+        self._until_s = world.ticks_s() + MAX_TURN_S if until_s is None else until_s
         self.now_ms = world.now()
         self.owner = world.owner
         self.traceparent = traceparent
 
+    def out_of_time(self) -> bool:
+        """Return whether the turn has had its time."""
+        return self._world.ticks_s() >= self._until_s
+
     def evaluate(self, expression: Expression, data: JSON, variables: Mapping[str, JSON]) -> JSON:
-        """Evaluate within the evaluator's limits."""
-        return self._world.evaluator.evaluate(expression, data, variables)
+        """Evaluate within the evaluator's limits.
+
+        Raises:
+            WouldBlock: it takes too long for the event loop, or all before it did.
+        """
+        if not self._may_block and self._world.ticks_s() >= self._until_s + MAX_STEP_S:
+            raise WouldBlock
+        return self._world.evaluator.evaluate(
+            expression, data, variables, may_block=self._may_block
+        )
 
     def validate(self, schema: Schema, data: JSON) -> str | None:
         """Return the first thing wrong with `data`."""

@@ -14,7 +14,7 @@ from orchx.domain.events import TERMINAL_EVENTS, Record, encode_event
 from orchx.domain.lineage import AcceptedRecords
 from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
-from orchx.errors import NotFound, OrchxError, TryLater
+from orchx.errors import DriverError, NotFound, OrchxError, TryLater
 from orchx.ports.catalog import Catalog
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import Accepted, CommandQueue
@@ -77,8 +77,10 @@ class EngineGateway:
             self._admit(commands)
         accepted = await self._queue.put(commands)
         fresh = [c for c, a in zip(commands, accepted, strict=True) if not a.duplicate]
-        for command in fresh:
-            if isinstance(command, m.StartWorkflow):
+        for command, one in zip(commands, accepted, strict=True):
+            if one.duplicate:
+                self._recent.pop(command.id, None)  # it may be over: to be looked up
+            elif isinstance(command, m.StartWorkflow):
                 # without its input: an end may be long in coming, and nobody asks for that
                 self._recent[command.workflow_id] = msgspec.structs.replace(command, input=None)
         while len(self._recent) > MAX_RECENT:
@@ -107,12 +109,22 @@ class EngineGateway:
             command = await self._queue.find(command_id)
             if isinstance(command, m.StartWorkflow):
                 found[command_id] = command
+                self._recent.pop(command_id, None)  # it may be over: to be looked up
         return found
 
     async def wait(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
         """Wait for the end: told by the Dispatcher, and looked up now and then in case not."""
-        summary = await self._end(workflow_id, timeout_s)
-        if summary is not None and not self._mail.expects(workflow_id):
+        known = self._recent.get(workflow_id)
+        if known is None:
+            found = await self.show(workflow_id)
+            if found.status in TERMINAL:
+                return found
+        try:
+            async with asyncio.timeout(timeout_s):
+                summary = await self._end(workflow_id, known)
+        except TimeoutError:
+            return None
+        if not self._mail.expects(workflow_id):
             self._forget_ended(summary)
         return summary
 
@@ -120,38 +132,30 @@ class EngineGateway:
         if summary.status in TERMINAL:
             self._recent.pop(summary.workflow_id, None)
 
-    async def _end(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
-        until_s = asyncio.get_running_loop().time() + timeout_s
-        known = self._recent.get(workflow_id)
-        if known is None:
-            summary = await self.show(workflow_id)
-            if summary.status in TERMINAL:
-                return summary
+    async def _end(self, workflow_id: str, known: m.StartWorkflow | None) -> WorkflowSummary:
         future = self._mail.expect(workflow_id)
         try:
-            while True:
-                left_s = until_s - asyncio.get_running_loop().time()
-                try:
-                    ending = await asyncio.wait_for(
-                        asyncio.shield(future), min(RECHECK_S, max(left_s, 0.0))
-                    )
-                except TimeoutError:
-                    if left_s <= RECHECK_S:
-                        return None
-                    await self._barrier()
-                    found = (await self._store.load([workflow_id])).get(workflow_id)
-                    if found is not None and found.status in TERMINAL:
-                        return found
-                    continue
-                if known is not None and ending.told:
-                    return ended(known, ending)
-                return await self._terminal(workflow_id)
+            while not (await asyncio.wait((future,), timeout=RECHECK_S))[0]:
+                found = await self._looked_up(workflow_id)
+                if found is not None:
+                    return found
         finally:
             self._mail.forget(workflow_id, future)
-
-    async def _terminal(self, workflow_id: str) -> WorkflowSummary:
+        ending = future.result()
+        if known is not None and ending.told:
+            return ended(known, ending)
         await self._barrier()
         return await self.show(workflow_id)
+
+    async def _looked_up(self, workflow_id: str) -> WorkflowSummary | None:
+        """Return what has ended; None: it has not, or whether it has cannot be told now."""
+        try:
+            async with asyncio.timeout(RECHECK_S):  # the Dispatcher may tell before
+                await self._barrier()
+                found = (await self._store.load([workflow_id])).get(workflow_id)
+        except (TimeoutError, TryLater, DriverError):  # `ready` says why
+            return None
+        return found if found is not None and found.status in TERMINAL else None
 
     async def show(self, workflow_id: str) -> WorkflowSummary:
         """Return the projection's row; an accepted start that it lacks is pending."""
@@ -180,8 +184,7 @@ class EngineGateway:
         """Return the records that count, read from the first on: a later one may void none."""
         reader, offset, size = AcceptedRecords(), 0, 0
         found: list[Record] = []
-        while True:
-            read = await self._log.read(workflow_id, after_offset=offset, limit=READ_RECORDS)
+        while read := await self._log.read(workflow_id, after_offset=offset, limit=READ_RECORDS):
             accepted = list(reader.of(read))
             learn([record for record in accepted if record.offset <= after_offset])
             for record in accepted:
@@ -191,10 +194,8 @@ class EngineGateway:
                 if found and (len(found) == limit or size > HISTORY_BYTES):
                     return HistoryPage(records=found, more=True)
                 found.append(record)
-            if len(read) < READ_RECORDS:
-                break
             offset = read[-1].offset
-        if not read and not offset:
+        if not offset:
             await self.show(workflow_id)
         return HistoryPage(records=found, more=False)
 
@@ -213,9 +214,10 @@ class EngineGateway:
                 yield record
                 if isinstance(record.event, TERMINAL_EVENTS):
                     return
-            if len(records) == READ_RECORDS:
-                continue  # there is more already
-            silent_s = 0.0 if records else silent_s + FOLLOW_INTERVAL_S
+            if records:
+                silent_s = 0.0
+                continue  # there may be more already
+            silent_s += FOLLOW_INTERVAL_S
             if silent_s >= HEARTBEAT_S:
                 silent_s = 0.0
                 yield None

@@ -17,10 +17,11 @@ class Live:
 
     `state` is what the durable records say; `seq` numbers the last record made in this
     epoch; `busy` while it waits for its turn or its events for the disk; `taken` are the
-    messages of the turns under way.
+    messages of the turns under way; `away` if its turns are made in a thread.
     """
 
     __slots__ = (
+        "away",
         "busy",
         "epoch",
         "mailbox",
@@ -53,6 +54,7 @@ class Live:
         self.traceparent = traceparent
         self.mailbox: deque[Message] = deque()
         self.taken: list[Message] = []
+        self.away = plan.definition.needs_sandbox
         self.busy = False
         self.watched = False
         self.touched_ms = 0

@@ -16,19 +16,18 @@ from functools import partial
 import structlog
 
 from orchx.domain import messages as m
-from orchx.domain.decide import decide, fault_workflow
 from orchx.domain.events import CorrelationStarted, Record, WorkflowPassivated
-from orchx.domain.faults import RUNTIME, standard
 from orchx.domain.keys import execution_name, idempotency_key
 from orchx.domain.state import WorkflowState
-from orchx.domain.turn import MAX_BYTES_PER_TURN, Turn
-from orchx.engine.activation import Activated, Activator, Offload
+from orchx.domain.turn import Turn
+from orchx.engine.activation import Activated, Activator
+from orchx.engine.decider import Decider, Offload
 from orchx.engine.effects import EffectRunner
 from orchx.engine.environment import TurnEnvironment, World
 from orchx.engine.live import Live
 from orchx.engine.outbox import Outbox
 from orchx.engine.owner_rules import ending_of, listens, matters
-from orchx.errors import Fenced, OrchxError
+from orchx.errors import DriverError, Fenced, OrchxError, TryLater
 from orchx.ports.clock import Clock
 from orchx.ports.event_log import EventLog
 from orchx.ports.supervision import Assignment, OwnerStatus, Passivation, Subscription
@@ -77,7 +76,7 @@ class Owner:
         self._world = world
         self._pools = pools
         self._clock = clock
-        self._offload = offload
+        self._decider = Decider(world, offload)
         self._settings = settings
         self._sweep = sweep
         self._outbox = outbox
@@ -213,12 +212,15 @@ class Owner:
     def _make_ready(self, live: Live) -> None:
         live.busy = True
         self._ready.append(live)
+        self._plan_round()
+
+    def _plan_round(self) -> None:
         if not self._round_planned:
             self._round_planned = True
             asyncio.get_running_loop().call_soon(self._start_round)
 
     def _start_round(self) -> None:
-        """Decide for every workflow that has mail, or wait for the lease."""
+        """Decide for workflows that have mail, as many as there is time for; or await the lease."""
         self._round_planned = False
         if self._closed or not self._ready:
             return
@@ -227,49 +229,38 @@ class Owner:
             interval_s = self._sweep.interval_ms / 1000
             asyncio.get_running_loop().call_later(interval_s, self._start_round)
             return
-        batch = [live for live in self._ready if self._live.get(live.workflow_id) is live]
-        self._ready = deque()
-        quick = [live for live in batch if not live.plan.definition.needs_sandbox]
-        if quick:
-            turns = [(live, turn) for live in quick for turn in self._decide(live)]
+        turns: list[tuple[Live, Turn]] = []
+        share = self._decider.share
+        share.begin()
+        while self._ready:
+            live = self._ready.popleft()
+            if self._live.get(live.workflow_id) is live:
+                turns += self._decide(live)
+            if share.spent():
+                break
+        if turns:
             self._spawn(self._commit(turns))
-        for live in batch:
-            if live.plan.definition.needs_sandbox:
-                self._spawn(self._decide_away(live))
+        if self._ready:
+            self._plan_round()
+
+    def _decide(self, live: Live) -> list[tuple[Live, Turn]]:
+        """Return turns to be committed; none if they are made elsewhere, or cannot be."""
+        try:
+            turns = [] if live.away else self._decider.here(live)
+        except (TryLater, DriverError) as error:
+            self._give_up([live], error)
+            return []
+        if live.away and not turns:
+            self._spawn(self._decide_away(live))
+        return [(live, turn) for turn in turns]
 
     async def _decide_away(self, live: Live) -> None:
-        turns = await self._offload(lambda: self._decide(live))
-        await self._commit([(live, turn) for turn in turns])
-
-    def _decide(self, live: Live) -> list[Turn]:
-        """Return a turn per message in the mailbox, each on the state that the last one left.
-
-        Together they are about as large as one turn may be: what is left waits for the next.
-        """
-        turns: list[Turn] = []
-        state = live.state
-        until_bytes = state.bytes + MAX_BYTES_PER_TURN
-        while live.mailbox and state.bytes < until_bytes:
-            message = live.mailbox.popleft()
-            live.taken.append(message)
-            turn = self._turn(live, state, message)
-            state = turn.state
-            turns.append(turn)
-            if turn.unsettled:
-                live.mailbox.appendleft(m.Resume(again=False))
-                break
-        return turns
-
-    def _turn(self, live: Live, state: WorkflowState, message: m.Message) -> Turn:
-        env = TurnEnvironment(self._world, live.traceparent)
         try:
-            return decide(state, live.plan.definition, message, env)
-        except Exception as error:  # this actor's edge: a bug must end one workflow, visibly
-            logger.exception("decision failed", workflow_id=live.workflow_id)
-            turn = Turn(state, live.plan.definition, env)
-            detail = f"{type(error).__name__}: {error}"
-            fault_workflow(turn, standard(RUNTIME, "Internal error", detail=detail))
-            return turn
+            turns = await self._decider.away(live)
+        except Exception as error:  # this actor's edge: nobody may stay busy for ever
+            self._give_up([live], error)
+            return
+        await self._commit([(live, turn) for turn in turns])
 
     async def _commit(self, turns: Sequence[tuple[Live, Turn]]) -> None:
         """Make events durable, then take the states over and run the effects."""
@@ -351,12 +342,13 @@ class Owner:
         return True
 
     def _give_up(self, lives: Iterable[Live], error: Exception) -> None:
-        """Let go of workflows whose append failed.
+        """Let go of workflows whose append failed, or for which nothing can be decided now.
 
         What is durable is unknown, so the state is too. The Dispatcher has them taken up
-        again, from the log.
+        again, from the log, after a pause that grows.
         """
-        logger.error("append failed", exc_info=None if isinstance(error, OrchxError) else error)
+        cause = None if isinstance(error, OrchxError) else error
+        logger.error("workflows given up", error=str(error), exc_info=cause)
         for live in lives:
             if self._live.get(live.workflow_id) is live:
                 self._drop(live)
@@ -418,7 +410,9 @@ class Owner:
             self._checks -= holds_rounds
 
     async def sweep(self) -> None:
-        """Passivate what only waits, and dispatch again what the pools have lost."""
+        """Let go of what others took, passivate what only waits, have lost calls made again."""
+        if self._live:
+            await self._let_go_of_superseded(list(self._live))
         now_ms = self._clock.now_ms()
         idle_since_ms = now_ms - self._settings.passivate_after_ms
         letting_go: list[tuple[Live, Turn]] = []

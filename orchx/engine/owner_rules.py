@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchx.domain import messages as m
-from orchx.domain.decide_leaves import types_listened_for
+from orchx.domain.decide_listen import types_listened_for
 from orchx.domain.document import ListenTask
 from orchx.domain.state import WorkflowState
 from orchx.domain.turn import Turn

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from orchx.domain.messages import AnyCommand
 from orchx.ports.supervision import OwnerLink
 
 Isolation: TypeAlias = Literal["auto", "shared", "dedicated"]
@@ -21,7 +20,8 @@ class Entry:
     """What the Dispatcher knows of one workflow that is not over.
 
     `owner` is where it is placed, None while it waits for a place or is passive;
-    `commands` are those not yet known to be in the log, with when they were last sent.
+    `commands` are the ids of those not yet known to be in the log, oldest first, `sent_ms`
+    when they were last sent; `bytes` is about what it was started with.
     """
 
     workflow_id: str
@@ -35,7 +35,8 @@ class Entry:
     passive: bool = False  # let go by its owner, until `due_at_ms` or a command
     due_at_ms: int | None = None
     timer_ms: int | None = None  # the due time that a timer is set for
-    commands: dict[str, AnyCommand] = field(default_factory=dict)
+    commands: dict[str, None] = field(default_factory=dict)
+    bytes: int = 0
     sent_ms: int = 0
     lost: int = 0  # how often in a row an owner could not take it up
     watched: bool = False

@@ -147,6 +147,7 @@ class Reporter:
         return Delivery(
             id=webhook_id(record),
             workflow_id=record.workflow_id,
+            tenant=callee.tenant,
             position=record.offset,
             url=callee.url,
             event_type=str(event["type"]),

@@ -10,19 +10,42 @@ import asyncio
 import heapq
 from collections.abc import Iterable
 
-from orchx.domain.messages import AnyCommand
+import structlog
+
+from orchx.domain.messages import AnyCommand, StartWorkflow
+from orchx.engine.command_shelf import CommandShelf, weight_of
 from orchx.engine.placement import Entry, Station, Stations, WaitingRoom
-from orchx.errors import Bug
+from orchx.errors import Bug, OrchxError
 from orchx.ports.clock import Clock
+from orchx.ports.command_queue import CommandQueue
 from orchx.ports.supervision import Assignment
+
+logger = structlog.get_logger(__name__)
 
 MAX_TIMER_S = 3600.0
 
 
 class Roster:
-    """Entries by workflow id. At most `running_limit` fresh workflows are placed at once."""
+    """Entries by workflow id.
 
-    def __init__(self, stations: Stations, clock: Clock, *, running_limit: int) -> None:
+    Args:
+        stations: the owners.
+        queue: has every command that is not in the log.
+        clock: time.
+        running_limit: how many fresh workflows are placed at once.
+        memory_bytes: how much of commands is kept here, and how much what is placed at once
+            may have been started with.
+    """
+
+    def __init__(
+        self,
+        stations: Stations,
+        queue: CommandQueue,
+        clock: Clock,
+        *,
+        running_limit: int,
+        memory_bytes: int,
+    ) -> None:
         self.stations = stations
         self.entries: dict[str, Entry] = {}
         self.waiting_by_tenant: dict[str, int] = {}
@@ -30,6 +53,10 @@ class Roster:
         self._sharing = WaitingRoom()
         self._clock = clock
         self._running_limit = running_limit
+        self._memory_bytes = memory_bytes
+        self._placed_bytes = 0
+        self._shelf = CommandShelf(queue, memory_bytes)
+        self._fetching: dict[str, asyncio.Task[None]] = {}  # by workflow id
         self._command_of: dict[str, str] = {}  # command id -> workflow id
         self._outgoing: dict[str, list[Assignment]] = {}
         self._due: list[tuple[int, str]] = []
@@ -43,8 +70,14 @@ class Roster:
         if command.id in self._command_of:
             return False
         entry = self.entries.setdefault(entry.workflow_id, entry)
-        entry.commands[command.id] = command
+        weight = weight_of(command)
+        self._shelf.put(command, weight)
+        entry.commands[command.id] = None
         self._command_of[command.id] = entry.workflow_id
+        if isinstance(command, StartWorkflow):
+            entry.bytes = weight
+        if entry.workflow_id in self._fetching:
+            return True  # it goes with those before it, once they are here
         if entry.owner is not None:
             self._send(entry, [command])
         else:
@@ -57,6 +90,7 @@ class Roster:
         entry = self.entries.get(workflow_id or "")
         if entry is not None:
             entry.commands.pop(command_id, None)
+            self._shelf.drop(command_id)
             entry.lost = 0
             if command_id == workflow_id:
                 entry.fresh = False  # it has begun: if it is displaced, it goes first
@@ -69,6 +103,7 @@ class Roster:
         self.release(entry)
         for command_id in entry.commands:
             self._command_of.pop(command_id, None)
+            self._shelf.drop(command_id)
         self.place_soon()
         return list(entry.commands)
 
@@ -76,6 +111,11 @@ class Roster:
     def waiting(self) -> int:
         """How many workflows wait for a place."""
         return len(self._alone) + len(self._sharing)
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of commands is kept in memory."""
+        return self._shelf.bytes
 
     def _count(self, entry: Entry, change: int) -> None:
         count = self.waiting_by_tenant.get(entry.tenant, 0) + change
@@ -98,6 +138,7 @@ class Roster:
     def settle_at(self, entry: Entry, station: Station) -> None:
         """Note that an owner has this workflow already."""
         self.entries[entry.workflow_id] = entry
+        self._placed_bytes += entry.bytes
         entry.owner = station.link.name
         entry.passive = False
         station.held.add(entry.workflow_id)
@@ -124,7 +165,7 @@ class Roster:
     def resend(self, entry: Entry, *, claim: bool = False) -> None:
         """Send a placed workflow's commands again (`claim`: the workflow too)."""
         if entry.commands or claim:
-            self._send(entry, list(entry.commands.values()) or [None])
+            self._send_all(entry)
 
     def place_soon(self) -> None:
         """Place what waits, and send, at the end of this turn of the event loop."""
@@ -137,11 +178,14 @@ class Roster:
         self._planned = True
         if self._timer is not None:
             self._timer.cancel()
+        for task in self._fetching.values():
+            task.cancel()
 
     def release(self, entry: Entry) -> None:
         """Take a workflow from its owner, without looking for another."""
         if entry.owner is not None:
             self.stations.by_name[entry.owner].held.discard(entry.workflow_id)
+            self._placed_bytes -= entry.bytes
             entry.owner = None
 
     def _place_and_send(self) -> None:
@@ -157,15 +201,52 @@ class Roster:
         while len(room):
             entry = room.first()
             if self.entries.get(entry.workflow_id) is entry and entry.owner is None:
-                if entry.fresh and self.stations.held >= self._running_limit:
+                if entry.fresh and self._is_full_for(entry):
                     return
                 station = self.stations.choose(entry)
                 if station is None:
                     return
                 self.settle_at(entry, station)
-                self._send(entry, list(entry.commands.values()) or [None])
+                self._send_all(entry)
             room.pop()
             self._count(entry, -1)
+
+    def _is_full_for(self, entry: Entry) -> bool:
+        """Return whether a fresh workflow has to wait until others are over."""
+        if self.stations.held >= self._running_limit:
+            return True
+        return self._placed_bytes > 0 and self._placed_bytes + entry.bytes > self._memory_bytes
+
+    def _send_all(self, entry: Entry) -> None:
+        """Send a workflow with its commands, which may have to be fetched first."""
+        commands = self._shelf.all_of(list(entry.commands))
+        if commands is not None:
+            self._send(entry, commands or [None])
+        elif entry.workflow_id not in self._fetching:
+            entry.sent_ms = self._clock.now_ms()
+            task = asyncio.get_running_loop().create_task(self._fetch_and_send(entry))
+            self._fetching[entry.workflow_id] = task
+
+    async def _fetch_and_send(self, entry: Entry) -> None:
+        """Send what is in the queue only; if it cannot be read now, a sweep tries again."""
+        wanted = list(entry.commands)
+        try:
+            fetched = await self._shelf.fetch(wanted)
+        except OrchxError as error:
+            logger.warning("commands not fetched", error=str(error))
+            return
+        finally:
+            del self._fetching[entry.workflow_id]
+        if self.entries.get(entry.workflow_id) is not entry or entry.owner is None:
+            return
+        commands = {command.id: command for command in fetched}
+        for command_id in wanted:
+            if command_id not in commands:  # not even in the queue: applied long ago
+                self.applied(command_id)
+        if entry.commands.keys() <= commands.keys():
+            self._send(entry, [commands[key] for key in entry.commands] or [None])
+        else:  # more have come meanwhile
+            self._send_all(entry)
 
     def _send(self, entry: Entry, commands: Iterable[AnyCommand | None]) -> None:
         if entry.owner is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import structlog
@@ -13,10 +13,12 @@ from orchx.domain.keys import child_finished_command_id, event_command_id
 from orchx.errors import Conflict
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import CommandQueue
+from orchx.ports.event_log import EventLog
 
 logger = structlog.get_logger(__name__)
 
-MAX_SUBSCRIBERS_PER_EVENT = 100_000
+PART_COMMANDS = 1_000
+PART_BYTES = 8 * 1_048_576
 
 
 class Subscriptions:
@@ -47,42 +49,60 @@ class Subscriptions:
 
     def listeners(self, kind: str) -> list[str]:
         """Return the workflows that listen for events of a type."""
-        found = self._any | self._by_type.get(kind, set())
-        return sorted(found)[:MAX_SUBSCRIBERS_PER_EVENT]
+        return sorted(self._any | self._by_type.get(kind, set()))
 
-    def addressed(self, broadcast: m.DeliverEvent) -> list[m.DeliverEvent]:
-        """Return one command per workflow that listens for a broadcast event."""
+    def addressed_in_parts(self, broadcast: m.DeliverEvent) -> Iterator[list[m.DeliverEvent]]:
+        """Yield one command per workflow that listens, as many at a time as one write takes.
+
+        However many listen, none is left out, and neither a write nor a turn is for all of them.
+        """
         event = broadcast.event
         kind, source, event_id = (str(event.get(k, "")) for k in ("type", "source", "id"))
-        return [
-            msgspec.structs.replace(
-                broadcast,
-                id=event_command_id(workflow_id, source, event_id),
-                workflow_id=workflow_id,
-            )
-            for workflow_id in self.listeners(kind)
-        ]
+        listeners = self.listeners(kind)
+        room = PART_BYTES // len(msgspec.json.encode(event))
+        count = min(max(room, 1), PART_COMMANDS)
+        for start in range(0, len(listeners), count):
+            yield [
+                msgspec.structs.replace(
+                    broadcast,
+                    id=event_command_id(workflow_id, source, event_id),
+                    workflow_id=workflow_id,
+                    broadcast=True,
+                )
+                for workflow_id in listeners[start : start + count]
+            ]
 
 
 class Resolver:
-    """Turns what workflows cause into commands that can be queued."""
+    """Turns what workflows cause into commands that can be queued.
 
-    def __init__(self, catalog: Catalog) -> None:
+    Args:
+        catalog: has the definitions of children.
+        queue: has their starts, until those are applied and forgotten.
+        log: has every child that has begun.
+    """
+
+    def __init__(self, catalog: Catalog, queue: CommandQueue, log: EventLog) -> None:
         self._catalog = catalog
+        self._queue = queue
+        self._log = log
 
     async def resolve(self, command: m.AnyCommand) -> m.AnyCommand | None:
         """Return the command with the digest of its definition filled in.
 
-        A child whose definition does not exist becomes the news to its parent that it
-        failed; None where nobody waits for it.
+        A child whose definition does not exist becomes the news to its parent that it failed;
+        None where nobody waits for it, and for a child that was started while there was one. A
+        child that was never started is not cancelled either: nobody would ever take that.
         """
+        if isinstance(command, m.CancelWorkflow):
+            return command if await self._is_known(command.workflow_id) else None
         if not isinstance(command, m.StartWorkflow) or command.digest:
             return command
         found = await self._catalog.find(command.namespace, command.name, command.version)
         if found is not None:
             return msgspec.structs.replace(command, version=found.version, digest=found.digest)
         parent = command.request.parent
-        if parent is None:
+        if parent is None or await self._is_known(command.workflow_id):
             return None
         detail = f"there is no definition {command.namespace}/{command.name}:{command.version}"
         return m.FinishChild(
@@ -92,6 +112,12 @@ class Resolver:
             frame=parent.frame,
             error=faults.standard(faults.CONFIGURATION, "No such definition", detail=detail),
         )
+
+    async def _is_known(self, child_id: str) -> bool:
+        """Return whether a child was started; it runs what it was started with, or has."""
+        if await self._queue.find(child_id) is not None:
+            return True
+        return bool(await self._log.epochs([child_id]))
 
 
 async def put_known(

@@ -25,7 +25,6 @@ logger = structlog.get_logger(__name__)
 
 PAGE = 1_000
 RESEND_AFTER_MS = 3_000
-PRUNE_AFTER_MS = 7 * 24 * 3600 * 1000
 SWEEPS_PER_AUDIT = 10
 
 # Returns when the projection holds everything that was in the log at the call.
@@ -153,8 +152,10 @@ class Supervision:
         station.last_contact_ms = asked_ms
         station.reachable = True
         if station.incarnation != status.incarnation:
+            was_known = bool(station.incarnation)
             self._dispatcher.renewed(station, status.incarnation)
-            return
+            if was_known:
+                return
         for workflow_id in status.unknown:
             entry = self._roster.entries.get(workflow_id)
             stale = entry is not None and entry.sent_ms < asked_ms - self._sweep.interval_ms

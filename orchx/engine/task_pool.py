@@ -112,7 +112,7 @@ class TaskPool:
             self.stats.abandoned += 1
             if entry.state is EntryState.QUEUED:
                 self._queues.remove(entry)
-                self._forget(entry)
+                self._leave(entry)
             else:
                 self._judge(entry, None, now_ms)
                 self._cut(entry, now_ms)
@@ -256,7 +256,7 @@ class TaskPool:
 
     def _refuse_open(self, entry: PoolEntry, open_ms: int) -> None:
         self.stats.circuit_open += 1
-        self._forget(entry)
+        self._leave(entry)
         name = entry.request.call.service or ""
         self._push(entry, call_timeouts.circuit_open(name, open_ms))
 
@@ -369,11 +369,16 @@ class TaskPool:
 
     def _expire_queued(self, entry: PoolEntry, now_ms: int) -> None:
         self.stats.timed_out += 1
-        self._forget(entry)
+        self._leave(entry)
         fault = call_timeouts.waited_too_long(entry.request, now_ms - entry.queued_ms)
         self._settle(entry, self._outcome(entry, fault), now_ms)
 
     # --- outcomes -----------------------------------------------------------------------
+
+    def _leave(self, entry: PoolEntry) -> None:
+        """Let go of a call that was never begun; no queue has it any more."""
+        entry.state = EntryState.GONE
+        self._forget(entry)
 
     def _forget(self, entry: PoolEntry) -> None:
         self._wheel.clear(entry)

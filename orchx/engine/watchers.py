@@ -39,6 +39,20 @@ class Watchers:
             watcher.wanted.add(workflow_id)
             self._by_workflow.setdefault(workflow_id, set()).add(watcher_id)
 
+    def forget(self, watcher_id: str, workflow_ids: Iterable[str]) -> None:
+        """Do not wait for these, for this watcher: they are not live, so no end will be told."""
+        watcher = self._watchers.get(watcher_id)
+        for workflow_id in workflow_ids:
+            if watcher is not None:
+                watcher.wanted.discard(workflow_id)
+            self._drop(watcher_id, workflow_id)
+
+    def _drop(self, watcher_id: str, workflow_id: str) -> None:
+        waiting = self._by_workflow.get(workflow_id, set())
+        waiting.discard(watcher_id)
+        if not waiting:
+            self._by_workflow.pop(workflow_id, None)
+
     def watched(self, workflow_id: str) -> bool:
         """Return whether anyone waits for this workflow."""
         return workflow_id in self._by_workflow
@@ -69,6 +83,10 @@ class Watchers:
         taken, watcher.endings = watcher.endings, []
         return taken
 
+    def hand_back(self, watcher_id: str, endings: Sequence[Ending]) -> None:
+        """Keep endings that were taken for the next poll: they do not fit into one answer."""
+        self._watcher(watcher_id).endings[:0] = endings
+
     def forget_silent(self) -> None:
         """Drop watchers that have not asked for long."""
         oldest_ms = self._clock.now_ms() - FORGET_AFTER_MS
@@ -76,10 +94,7 @@ class Watchers:
             if watcher.seen_ms < oldest_ms and watcher.waiter is None:
                 del self._watchers[watcher_id]
                 for workflow_id in watcher.wanted:
-                    waiting = self._by_workflow.get(workflow_id, set())
-                    waiting.discard(watcher_id)
-                    if not waiting:
-                        self._by_workflow.pop(workflow_id, None)
+                    self._drop(watcher_id, workflow_id)
 
     def _watcher(self, watcher_id: str) -> Watcher:
         now_ms = self._clock.now_ms()

@@ -11,12 +11,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import structlog
 
 from orchx.engine.webhook_schedule import RetrySchedule
-from orchx.engine.webhook_sending import WebhookSender
+from orchx.engine.webhook_sending import Answer, WebhookSender
 from orchx.errors import DriverError, StorageFull, TryLater
 from orchx.ports.clock import Clock
 from orchx.ports.deliveries import Deliveries, Delivery
@@ -24,8 +23,10 @@ from orchx.ports.deliveries import Deliveries, Delivery
 AILING_HOST_CONCURRENCY = 2
 """Attempts at once to a host whose last attempt failed: it must not hold up the others."""
 
+AILING_PART = 0.5
+"""Of all attempts at once, what goes to ailing hosts together: many may be down at a time."""
+
 AILING_HOSTS_LIMIT = 10_000
-DUE_LIMIT_MAX = 4_096
 FAILURE_DELAY_S = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -79,18 +80,22 @@ class WebhookPump:
             await self.stop()
 
     async def start_due(self) -> int:
-        """Start attempts for what is due while there is room; return how many."""
-        free = self._concurrency - len(self._under_way)
-        if free <= 0:
-            return 0
+        """Start attempts for what is due while there is room; return how many.
+
+        What waits for a saturated host is left out, however much it is, so that it stands
+        before nobody else; a host that gets its share here is left out of the next look.
+        """
         now_ms = self._clock.now_ms()
-        limit = 4 * self._concurrency + len(self._under_way)
-        while True:
-            due = await self._deliveries.due(now_ms=now_ms, limit=limit)
-            started = self._start_some(due, free)
-            if started or len(due) < limit or limit >= DUE_LIMIT_MAX:
-                return started
-            limit = min(2 * limit, DUE_LIMIT_MAX)  # look behind those that may not start now
+        started = 0
+        while (free := self._concurrency - len(self._under_way)) > 0:
+            without = self._saturated()
+            limit = free + len(self._under_way)  # those under way are due in the store's eyes
+            due = await self._deliveries.due(now_ms=now_ms, limit=limit, without_hosts=without)
+            count = self._start_some(due, free)
+            started += count
+            if len(due) < limit or (not count and self._saturated() == without):
+                break
+        return started
 
     async def settle(self) -> int:
         """Store what the attempts that are over came to; return how many."""
@@ -123,20 +128,27 @@ class WebhookPump:
         self._ended.clear()
 
     def _start_some(self, due: Sequence[Delivery], free: int) -> int:
-        per_host = Counter(map(_host, self._under_way.values()))
+        saturated = self._saturated()
         started = 0
         for delivery in due:
             if started == free:
                 break
-            host = _host(delivery)
-            if delivery.workflow_id in self._under_way or (
-                host in self._ailing and per_host[host] >= AILING_HOST_CONCURRENCY
-            ):
+            if delivery.workflow_id in self._under_way or delivery.host in saturated:
                 continue
-            per_host[host] += 1
-            started += 1
             self._start(delivery)
+            started += 1
+            if delivery.host in self._ailing:
+                saturated = self._saturated()
         return started
+
+    def _saturated(self) -> frozenset[str]:
+        """Return the ailing hosts that get no more attempts now: all, if all have their part."""
+        attempts = Counter(delivery.host for delivery in self._under_way.values())
+        ailing = {host: count for host, count in attempts.items() if host in self._ailing}
+        limit = max(AILING_HOST_CONCURRENCY, round(AILING_PART * self._concurrency))
+        if sum(ailing.values()) >= limit:
+            return frozenset(self._ailing)
+        return frozenset(h for h, count in ailing.items() if count >= AILING_HOST_CONCURRENCY)
 
     def _start(self, delivery: Delivery) -> None:
         self._under_way[delivery.workflow_id] = delivery
@@ -147,19 +159,25 @@ class WebhookPump:
     def _attempt_over(self, attempt: asyncio.Task[None]) -> None:
         self._attempts.discard(attempt)
         if not attempt.cancelled() and attempt.exception() is not None:
-            self._bug = attempt.exception()  # senders answer, they do not raise: `settle` does
+            self._bug = attempt.exception()  # `settle` raises it
             self._changed.set()
 
     async def _attempt(self, delivery: Delivery) -> None:
-        answer = await self._sender.send(delivery, at_ms=self._clock.now_ms())
+        answer = await self._answer(delivery)
         after = self._schedule.after(delivery, answer, self._clock.now_ms())
-        host = _host(delivery)
         if after.status == "delivered":
-            self._ailing.discard(host)
+            self._ailing.discard(delivery.host)
         elif len(self._ailing) < AILING_HOSTS_LIMIT:
-            self._ailing.add(host)
+            self._ailing.add(delivery.host)
         self._ended.append(after)
         self._changed.set()
+
+    async def _answer(self, delivery: Delivery) -> Answer:
+        try:
+            return await self._sender.send(delivery, at_ms=self._clock.now_ms())
+        except Exception as error:  # the edge: what one receiver sends must not stop all webhooks
+            _log.exception("webhooks.sender_failed", delivery=delivery.id, host=delivery.host)
+            return Answer(error=f"orchx failed at it: {type(error).__name__}")
 
     async def _rest(self) -> None:
         """Wait for an attempt to end, for new deliveries, for a retry's time or the interval."""
@@ -176,7 +194,3 @@ class WebhookPump:
             timer.cancel()
             changed.cancel()
             await asyncio.gather(timer, changed, return_exceptions=True)
-
-
-def _host(delivery: Delivery) -> str:
-    return urlsplit(delivery.url).netloc

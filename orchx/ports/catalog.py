@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchx.domain.services import Service
+from orchx.errors import Conflict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,21 @@ class StoredDefinition:
     request_type: str | None = None
     retired: bool = False
 
+    def is_bound_by(self, again: StoredDefinition) -> bool:
+        """Tell whether publishing this version again binds it to a request type.
+
+        Raises:
+            Conflict: `again` has another content, or another request type.
+        """
+        name = f"version {self.namespace}/{self.name}/{self.version}"
+        if again.digest != self.digest:
+            raise Conflict(f"{name} exists with another content")
+        if self.retired or again.request_type in (None, self.request_type):
+            return False
+        if self.request_type is not None:
+            raise Conflict(f"{name} is bound to requests of type {self.request_type!r}")
+        return True
+
 
 class Catalog(Protocol):
     """Publishes, finds and retires definitions; holds the services.
@@ -37,9 +53,11 @@ class Catalog(Protocol):
     async def publish(self, definition: StoredDefinition) -> bool:
         """Store a new version; False if this very version (same digest) was there.
 
+        One that was there without a request type, and is in use, is bound to the one given.
+
         Raises:
-            Conflict: the version exists with another content, or the request type is
-                bound to another definition.
+            Conflict: the version exists with another content or request type, or the
+                request type is bound to another definition.
         """
         ...
 

@@ -39,7 +39,11 @@ class CommandQueue(Protocol):
         ...
 
     async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
-        """Return commands not yet acknowledged, oldest first, each with its position."""
+        """Return commands not yet acknowledged, oldest first, each with its position.
+
+        A page may be shorter than `limit` although there are more, for pages are bounded in
+        bytes too. Only an empty one is the end.
+        """
         ...
 
     async def find(self, command_id: str) -> AnyCommand | None:
@@ -56,6 +60,13 @@ class CommandQueue(Protocol):
 
     async def prune(self, *, older_than_ms: int) -> int:
         """Forget acknowledged commands accepted before this time; return how many."""
+        ...
+
+    async def pruned_before_ms(self) -> int:
+        """Return the latest time that `prune` was called with; 0 if it never was.
+
+        An id that is unknown may be one of a command accepted before, and applied.
+        """
         ...
 
     async def close(self) -> None:

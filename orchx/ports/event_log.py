@@ -66,7 +66,11 @@ class EventLog(Protocol):
     async def read(
         self, workflow_id: str, *, after_offset: int = 0, limit: int | None = None
     ) -> Sequence[Record]:
-        """Return records of the workflow in log order, those of fenced owners too."""
+        """Return records of the workflow in log order, those of fenced owners too.
+
+        With a `limit`, a page: it may hold fewer although there are more, for pages are
+        bounded in bytes too. Only an empty page is the end. Without one, all of them.
+        """
         ...
 
     async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
@@ -74,7 +78,10 @@ class EventLog(Protocol):
         ...
 
     async def tail(self, after_offset: int, *, limit: int) -> Sequence[Record]:
-        """Return up to `limit` records after an offset, in log order (empty: no more yet)."""
+        """Return up to `limit` records after an offset, in log order (empty: no more yet).
+
+        It may be fewer although there are more: pages are bounded in bytes too.
+        """
         ...
 
     async def last_offset(self) -> int:

@@ -57,8 +57,9 @@ class Gateway(Protocol):
         time, deadline.
 
         Raises:
-            Overloaded: the backlog (`status` 503) or the tenant's share (429) is full.
-            Unavailable: the queue cannot be written now; nothing was accepted.
+            Overloaded: the tenant's share of the backlog is full.
+            Unavailable: the backlog is full, or the queue cannot be written now; nothing
+                was accepted.
             Conflict: an id was used before with another content.
             StorageFull: the disk took no more; nothing was accepted.
         """
@@ -69,7 +70,12 @@ class Gateway(Protocol):
         ...
 
     async def wait(self, workflow_id: str, timeout_s: float) -> WorkflowSummary | None:
-        """Return the summary once the workflow is terminal; None when time is up first."""
+        """Return the summary once the workflow is terminal; None when time is up first.
+
+        Raises:
+            NotFound: no such workflow was ever accepted.
+            TryLater, DriverError: it cannot be told now; that says nothing about the workflow.
+        """
         ...
 
     async def show(self, workflow_id: str) -> WorkflowSummary:

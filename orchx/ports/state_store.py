@@ -59,7 +59,10 @@ class WorkflowSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which workflows to list; None means any. Newest first."""
+    """Which workflows to list; None means any. Newest first.
+
+    `status`: any of these. `labels`: all of these keys, with these values.
+    """
 
     status: tuple[str, ...] = ()
     namespace: str | None = None
@@ -68,14 +71,17 @@ class Filter:
     type: str | None = None
     created_after_ms: int | None = None
     created_before_ms: int | None = None
-    label: tuple[str, str] | None = None
+    labels: tuple[tuple[str, str], ...] = ()
     cursor: str | None = None
     limit: int = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A part of a listing; `cursor` asks for the next part, None: there is none."""
+    """A part of a listing; `cursor` asks for the next part, None: there is none.
+
+    A part may be shorter than its limit although another follows: it is bounded in bytes too.
+    """
 
     workflows: Sequence[WorkflowSummary]
     cursor: str | None
@@ -105,7 +111,11 @@ class StateStore(Protocol):
         ...
 
     async def unfinished(self, *, after_id: str, limit: int) -> Sequence[WorkflowSummary]:
-        """Return non-terminal workflows in id order, for recovery."""
+        """Return non-terminal workflows in id order, for recovery.
+
+        A page may be shorter than `limit` although there are more, for pages are bounded in
+        bytes too. Only an empty one is the end.
+        """
         ...
 
     async def counts(self) -> Mapping[str, int]:

@@ -17,6 +17,9 @@ STOP_TIMEOUT_S: Final = 10.0
 class SandboxProcess:
     """A running sandbox; use it as a context manager.
 
+    It ends with the process that started it, however that ends. A Ctrl-C in the terminal is
+    not for it: who calls its services may still have something to finish.
+
     Args:
         data: directory of the ledger, which outlives the process.
         port: 0 takes a free one.
@@ -27,7 +30,12 @@ class SandboxProcess:
 
     def __init__(self, data: Path, port: int = 0) -> None:
         command = [sys.executable, "-m", "orchx.sandbox", "--port", str(port), "--data", str(data)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [*command, "--until-stdin-ends"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,
+        )
         self.url = self._announced_url()
 
     def stop(self) -> int:
@@ -49,15 +57,15 @@ class SandboxProcess:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.process.poll() is None:
-            self.stop()
+        self.stop()
 
     def _ended(self) -> int:
         try:
             return self.process.wait(STOP_TIMEOUT_S)
         finally:
-            if self.process.stdout is not None:
-                self.process.stdout.close()
+            for pipe in (self.process.stdin, self.process.stdout):
+                if pipe is not None:
+                    pipe.close()
 
     def _announced_url(self) -> str:
         line = b""

@@ -173,9 +173,10 @@ class DeliveryListed(_Answer):
 
 
 class DeliveryList(_Answer):
-    """Webhooks, oldest first."""
+    """One page of webhooks, oldest first."""
 
     deliveries: list[DeliveryListed]
+    cursor: str | None
 
 
 class Replayed(_Answer):

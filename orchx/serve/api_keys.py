@@ -20,6 +20,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from orchx.domain.names import TENANT_IN_WORDS, is_tenant
 from orchx.errors import InvalidRequest, NotFound, Unauthenticated, Unavailable
 
 Scope: TypeAlias = Literal["submit", "read", "operate", "admin"]
@@ -114,11 +115,13 @@ def create_api_key(
     """Create a key; the returned token is shown once and can never be found out again.
 
     Raises:
-        InvalidRequest: no scope, an unknown one, or too many keys.
+        InvalidRequest: no scope, an unknown one, no tenant that can be, or too many keys.
     """
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
         raise InvalidRequest(f"scopes must be some of {', '.join(SCOPES)}")
+    if tenant is not None and not is_tenant(tenant):
+        raise InvalidRequest(f"{tenant!r} cannot be a tenant: it is {TENANT_IN_WORDS}")
     key_id = secrets.token_hex(_ID_BYTES)
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     salt = secrets.token_hex(_SALT_BYTES)

@@ -20,10 +20,12 @@ from orchx.serve.authentication import Authenticator, check_authentication_setti
 from orchx.serve.context import (
     Api,
     CheckCallback,
+    CheckServices,
     Observe,
     ReadDefinition,
     Slots,
     any_callback,
+    services_with_usual_secrets,
     unobserved,
 )
 from orchx.serve.definition_cache import DefinitionCache
@@ -32,6 +34,7 @@ from orchx.serve.openapi import build_openapi
 from orchx.serve.operation_table import OPERATIONS
 from orchx.serve.operations_api import release
 from orchx.serve.problems import problem_response
+from orchx.serve.request_bodies import RequestBodies
 from orchx.serve.routing import Call, build_routes, json_response, log_failure
 from orchx.serve.trace_context import trace_id_of, traceparent_from
 from orchx.settings import HttpSettings
@@ -48,6 +51,7 @@ def build_application(
     limits: RequestLimits | None = None,
     read_definition: ReadDefinition = read_definition_text,
     check_callback: CheckCallback = any_callback,
+    check_services: CheckServices = services_with_usual_secrets,
     observe: Observe = unobserved,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     monotonic_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
@@ -61,6 +65,7 @@ def build_application(
         limits: limits before parsing; by default the body limit of `settings`.
         read_definition: parses workflow documents.
         check_callback: refuses callbacks that could never be made.
+        check_services: refuses services that ask for what they may not have.
         observe: told of every answer: method, path template, status, seconds.
         now_ms: wall-clock time in epoch milliseconds.
         monotonic_ms: milliseconds that only grow, for caches.
@@ -75,6 +80,7 @@ def build_application(
         definitions=DefinitionCache(gateway.catalog, monotonic_ms),
         read_definition=read_definition,
         check_callback=check_callback,
+        check_services=check_services,
         observe=observe,
         now_ms=now_ms,
         streams=Slots(MAX_STREAMS, "event streams"),
@@ -98,12 +104,11 @@ def build_application(
         replace(operation, handler=show_openapi) if operation.id == "showOpenapi" else operation
         for operation in OPERATIONS
     ]
-    app.router.routes.extend(build_routes(operations, api, Authenticator(keys, settings)))
+    limits = limits or RequestLimits(max_body_bytes=settings.max_body_bytes)
+    authenticator = Authenticator(keys, settings)
+    app.router.routes.extend(build_routes(operations, api, authenticator, RequestBodies(limits)))
     app.openapi_schema = document
-    app.add_middleware(
-        LimitsMiddleware,
-        limits=limits or RequestLimits(max_body_bytes=settings.max_body_bytes),
-    )
+    app.add_middleware(LimitsMiddleware, limits=limits)
     return app
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from orchx.domain.services import Service, check_secrets
 from orchx.errors import Overloaded
 from orchx.ports.gateway import Gateway
 from orchx.serve.definition_cache import DefinitionCache
-from orchx.settings import HttpSettings
+from orchx.settings import HttpSettings, PoolSettings
 
 if TYPE_CHECKING:
     from orchx.domain.document import Definition
@@ -40,6 +41,22 @@ class CheckCallback(Protocol):
 
 def any_callback(url: str, *, pointer: str) -> None:
     """Let any URL pass."""
+
+
+class CheckServices(Protocol):
+    """Checks services before they are stored.
+
+    Raises `InvalidRequest` for one that asks for what it may not have.
+    """
+
+    def __call__(self, services: Sequence[Service]) -> None:
+        """Return if all of them may be stored."""
+        ...
+
+
+def services_with_usual_secrets(services: Sequence[Service]) -> None:
+    """Let services pass that ask for no variables but those of the default settings."""
+    check_secrets(services, PoolSettings().secret_env)
 
 
 Observe: TypeAlias = Callable[[str, str, int, float], None]
@@ -87,6 +104,7 @@ class Api:
     definitions: DefinitionCache
     read_definition: ReadDefinition
     check_callback: CheckCallback
+    check_services: CheckServices
     observe: Observe
     now_ms: Callable[[], int]
     streams: Slots

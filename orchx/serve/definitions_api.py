@@ -17,7 +17,6 @@ from orchx.errors import Conflict, InvalidDocument, NotFound, Violation
 from orchx.ports.catalog import StoredDefinition
 from orchx.serve.answers import definition_json, definition_path
 from orchx.serve.context import Api
-from orchx.serve.definition_cache import schema_document
 from orchx.serve.media import (
     JSON_TYPE,
     YAML_TYPE,
@@ -29,7 +28,7 @@ from orchx.serve.media import (
 from orchx.serve.models import ServiceBody, ServicesBody
 from orchx.serve.problems import invalid_json
 from orchx.serve.routing import Call, json_response
-from orchx.serve.validation import InputSchema, read_model
+from orchx.serve.validation import read_model
 
 DOCUMENT_TYPES: Final = (JSON_TYPE, *YAML_TYPES)
 
@@ -70,14 +69,10 @@ async def publish(api: Api, call: Call) -> Response:
 
 def _read(api: Api, text: str, media_type: str) -> Definition:
     try:
-        definition = api.read_definition(text, content_type=media_type)
+        return api.read_definition(text, content_type=media_type)
     except RecursionError as error:
         fault = Violation(pointer="", message="is nested too deep")
         raise InvalidDocument("the document is nested too deep", (fault,)) from error
-    schema = schema_document(definition.source)
-    if schema is not None:
-        InputSchema(schema)  # submissions will need it
-    return definition
 
 
 async def list_definitions(api: Api, call: Call) -> Response:
@@ -131,7 +126,9 @@ async def put_services(api: Api, call: Call) -> Response:
     """`PUT /v1/services`."""
     raw = read_json_request(await call.request.body(), call.request, api.settings.max_depth)
     body = read_model(ServicesBody, raw)
-    await api.gateway.catalog.put_services([_service(one) for one in body.services])
+    services = [_service(one) for one in body.services]
+    api.check_services(services)
+    await api.gateway.catalog.put_services(services)
     return await _services(api)
 
 

@@ -18,6 +18,7 @@ from orchx.actors.handles import Handles
 from orchx.actors.links import RayMetricsLink
 from orchx.actors.logs import configure_logs
 from orchx.adapters.webhook_sender import check_callback_url
+from orchx.domain.services import check_secrets
 from orchx.engine.metrics import ProcessMetrics
 from orchx.serve.api_keys import FILE_NAME, ApiKeys
 from orchx.serve.application import build_application
@@ -49,6 +50,7 @@ class Ingestion:
             settings.http,
             ApiKeys(bootstrap.data_file(settings, FILE_NAME)),
             check_callback=partial(check_callback_url, settings=settings),
+            check_services=partial(check_secrets, allowed=settings.pools.secret_env),
             observe=HttpMetrics(metrics).observe,
         )
         pushing = metrics.push_for_ever(RayMetricsLink(self._handles))

@@ -138,6 +138,7 @@ DELIVERIES: Final = {
             "endedAt": TIME,
             "lastError": "503",
         }
-    ]
+    ],
+    "cursor": None,
 }
 INDEX: Final = {"name": "orchx", "version": "0.1.0", "links": {"requests": "/v1/requests"}}

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
+from orchx.domain.cloud_events import MAX_TIME_MS, MIN_TIME_MS
+from orchx.domain.names import DNS_LABEL, MAX_DNS_LABEL_CHARS, MAX_TENANT_CHARS, TENANT
+
 MS_PER_DAY: Final = 86_400_000
 MAX_URL_CHARS: Final = 2048
 
@@ -27,14 +30,26 @@ def epoch_ms(value: Any) -> int:
     """Return an RFC 3339 date-time as epoch milliseconds.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or not from 1970 to 9998 once in UTC.
     """
+    at_ms = round(_moment(value).timestamp() * 1000)
+    if not MIN_TIME_MS <= at_ms <= MAX_TIME_MS:
+        raise ValueError("Input should be a time from 1970 to 9998, in UTC")
+    return at_ms
+
+
+def _moment(value: Any) -> datetime:
     if not isinstance(value, str) or not _DATE_TIME.fullmatch(value.upper()):
         raise ValueError("Input should be an RFC 3339 date-time such as 2026-03-01T12:00:00Z")
     try:
-        return round(datetime.fromisoformat(value.upper()).timestamp() * 1000)
-    except (ValueError, OverflowError):
+        return datetime.fromisoformat(value.upper())
+    except ValueError:
         raise ValueError("Input should be a date and time that exist") from None
+
+
+def _as_sent(value: Any) -> Any:
+    _moment(value)
+    return value
 
 
 def _plain_http_url(value: str) -> str:
@@ -81,6 +96,11 @@ Timestamp = Annotated[
     BeforeValidator(epoch_ms),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+EventTime = Annotated[  # of a CloudEvent: any that exists, and passed on as it is
+    str,
+    BeforeValidator(_as_sent),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 HttpUrl = Annotated[
     str,
     StringConstraints(min_length=8, max_length=MAX_URL_CHARS, pattern=_URL),
@@ -92,18 +112,20 @@ IdempotencyKey = Annotated[
     AfterValidator(_visible_ascii),
 ]
 Tenant = Annotated[
-    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    str,
+    StringConstraints(min_length=1, max_length=MAX_TENANT_CHARS, pattern=f"^{TENANT}$"),
 ]
 RequestType = Annotated[
     str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$")
 ]
 DnsName = Annotated[  # what the DSL takes as a namespace or name
     str,
-    StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"),
+    StringConstraints(min_length=1, max_length=MAX_DNS_LABEL_CHARS, pattern=f"^{DNS_LABEL}$"),
 ]
 Version = Annotated[
     str, StringConstraints(min_length=1, max_length=128, pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]*$")
 ]
+LabelPair = Annotated[str, StringConstraints(max_length=320, pattern=r"^[^=]{1,63}=")]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 ShortText = Annotated[str, StringConstraints(max_length=255)]
 QueryInt = Annotated[int, _matching(_DECIMAL, "a whole number")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 from orchx.errors import Violation
 from orchx.serve.problems import HttpError, invalid_json, printable
@@ -19,9 +19,14 @@ INT64_MAX: Final = 2**63 - 1
 MAX_INTEGER_CHARS: Final = 20  # more cannot be 64 bits
 MAX_SHOWN_CHARS: Final = 60
 
-_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# A string without end goes on to the end of the body, so that no byte is looked at twice.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+
+# Where a value stands: in what, and under which key or index. The pointers of all values of a
+# body can be thousands of times larger than the body, so one is made for a fault only.
+_Place: TypeAlias = "tuple[_Place | None, str | int]"
 
 
 class _Refused(Exception):
@@ -90,21 +95,28 @@ def is_too_deep(body: bytes, max_depth: int) -> bool:
 def check_strings(value: Any) -> None:
     """Refuse NUL characters and lone surrogates, which stores and encoders choke on.
 
+    Args:
+        value: JSON that nests no deeper than `read_json` lets pass: this recurses.
+
     Raises:
         HttpError: 400 with the pointer.
     """
-    pending: list[tuple[str, Any]] = [("", value)]
-    while pending:
-        pointer, node = pending.pop()
-        if isinstance(node, str):
-            _check_string(pointer, node)
-        elif isinstance(node, dict):
-            for key, member in node.items():
-                below = f"{pointer}/{_escape(key)}"
-                _check_string(below, key)
-                pending.append((below, member))
-        elif isinstance(node, list):
-            pending.extend((f"{pointer}/{index}", item) for index, item in enumerate(node))
+    _check_strings(value, None)
+
+
+def _check_strings(value: Any, place: _Place | None) -> None:
+    if isinstance(value, str):
+        _check_string(value, place)
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            below = (place, key)
+            _check_string(key, below)
+            if isinstance(member, (str, dict, list)):
+                _check_strings(member, below)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            if isinstance(item, (str, dict, list)):
+                _check_strings(item, (place, index))
 
 
 def describe(value: Any) -> str:
@@ -129,18 +141,23 @@ def _escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def _check_string(pointer: str, text: str) -> None:
+def _check_string(text: str, place: _Place | None) -> None:
     if "\x00" in text:
-        _raise(pointer, "contains the character NUL", "\\u0000", "text without NUL")
+        _raise(place, "contains the character NUL", "\\u0000", "text without NUL")
     if not text.isascii():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             found = f"\\u{ord(text[error.start]):04x}"
-            _raise(pointer, "contains half of a surrogate pair", found, "whole characters")
+            _raise(place, "contains half of a surrogate pair", found, "whole characters")
 
 
-def _raise(pointer: str, message: str, found: str, expected: str) -> NoReturn:
+def _raise(place: _Place | None, message: str, found: str, expected: str) -> NoReturn:
+    path: list[str | int] = []
+    while place is not None:
+        place, part = place
+        path.append(part)
+    pointer = pointer_to(*reversed(path))
     fault = Violation(pointer=pointer, message=message, found=found, expected=expected)
     raise invalid_json(f"a string {message}", fault)
 

@@ -1,12 +1,10 @@
-"""Limits on every request, kept before anything parses it: pure ASGI, no framework.
+"""Limits on the head of every request, kept before anything else sees it: pure ASGI.
 
-The whole body is read here, bounded in size and time, and handed on as one message; what
-the application then sees is a small, complete request.
+The body is read later (`request_bodies`), once it is known that the caller may send it.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -23,12 +21,9 @@ MAX_HEADER_BYTES: Final = 32_768
 MAX_TARGET_BYTES: Final = 8_192  # path and query
 MAX_LENGTH_DIGITS: Final = 18
 BODY_TIMEOUT_S: Final = 30.0
+MAX_BUFFERED_BYTES: Final = 64 * 1024 * 1024  # of all bodies that a process holds
 
 _log = structlog.get_logger("orchx.serve")
-
-
-class ClientGone(Exception):
-    """The client closed the connection before its request was complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +35,7 @@ class RequestLimits:
     max_header_bytes: int = MAX_HEADER_BYTES
     max_target_bytes: int = MAX_TARGET_BYTES
     body_timeout_s: float = BODY_TIMEOUT_S
+    max_buffered_bytes: int = MAX_BUFFERED_BYTES
 
 
 class LimitsMiddleware:
@@ -56,13 +52,15 @@ class LimitsMiddleware:
             return
         try:
             length = self._check_head(scope)
-            body = await self._read_body(receive, length)
-        except ClientGone:
-            return
         except CallerError as error:
             await _refuse(error, scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        is_open_ended = any(True for _ in _values(scope["headers"], b"transfer-encoding"))
+        if length or is_open_ended:
+            rest = _Rest(receive, send, is_open_ended=is_open_ended)
+            await self._app(scope, rest.receive, rest.send)
+        else:
+            await self._app(scope, receive, send)
 
     def _check_head(self, scope: Scope) -> int | None:
         limits = self._limits
@@ -89,48 +87,35 @@ class LimitsMiddleware:
             raise TooLarge(f"a body of over {limits.max_body_bytes} bytes")
         return int(literal)
 
-    async def _read_body(self, receive: Receive, length: int | None) -> bytes:
-        if length == 0:
-            return b""
-        try:
-            async with asyncio.timeout(self._limits.body_timeout_s):
-                return await self._collect(receive)
-        except TimeoutError:
-            timeout_s = self._limits.body_timeout_s
-            raise HttpError(408, f"the body did not arrive within {timeout_s:g} s") from None
 
-    async def _collect(self, receive: Receive) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunk: bytes = message.get("body", b"")
-            size += len(chunk)
-            if size > self._limits.max_body_bytes:
-                raise TooLarge(f"a body of over {self._limits.max_body_bytes} bytes")
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+class _Rest:
+    """What is left of one body when the answer begins: its connection may have to be closed.
+
+    A body of known length that nobody asked for is passed over by the server. One without a
+    known end, and one that was given up half-way, may go on for ever.
+    """
+
+    def __init__(self, receive: Receive, send: Send, *, is_open_ended: bool) -> None:
+        self._receive = receive
+        self._send = send
+        self._is_endless = is_open_ended
+
+    async def receive(self) -> Message:
+        """Pass on a part of the body."""
+        self._is_endless = True
+        message = await self._receive()
+        self._is_endless = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on a part of the answer."""
+        if message["type"] == "http.response.start" and self._is_endless:
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        await self._send(message)
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Iterable[bytes]:
     return (value for name, value in headers if name == wanted)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body once, then what the server has to say."""
-    pending = True
-
-    async def replay() -> Message:
-        nonlocal pending
-        if pending:
-            pending = False
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return replay
 
 
 async def _refuse(error: CallerError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from orchx.domain.json_values import JSON
 from orchx.serve.fields import (
     DnsName,
+    EventTime,
     HttpUrl,
     IdempotencyKey,
     Int,
     LabelKey,
+    LabelPair,
     Milliseconds,
     QueryBool,
     QueryInt,
@@ -138,7 +140,11 @@ class ServiceBody(_Body):
     breaker_open_ms: Milliseconds = Field(5_000, alias="breakerOpenMs")
     queue_limit: Int = Field(10_000, ge=0, le=1_000_000, alias="queueLimit")
     bearer_env: str | None = Field(
-        None, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", alias="bearerEnv"
+        None,
+        max_length=128,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        alias="bearerEnv",
+        description="of the server; its name must fit the setting pools.secret_env",
     )
 
 
@@ -178,8 +184,8 @@ class ListQuery(_Query):
     name: ShortText | None = None
     tenant: Tenant | None = None
     type: RequestType | None = None
-    label: str | None = Field(
-        None, max_length=320, pattern=r"^[^=]{1,63}=", description="KEY=VALUE"
+    label: tuple[LabelPair, ...] = Field(
+        (), description="KEY=VALUE; all of these", max_length=MAX_LABELS
     )
     created_after: Timestamp | None = Field(None, alias="createdAfter")
     created_before: Timestamp | None = Field(None, alias="createdBefore")
@@ -215,6 +221,7 @@ class DeliveriesQuery(_Query):
     status: Literal["pending", "delivered", "undelivered"] | None = None
     workflow: ShortText | None = None
     limit: QueryInt = Field(100, ge=1, le=MAX_PAGE)
+    cursor: str | None = Field(None, max_length=1000, description="from the page before")
 
 
 _EXTENSION: Final = re.compile(r"[a-z0-9]{1,64}")
@@ -243,7 +250,7 @@ class CloudEventBody(BaseModel):
     id: str = Field(min_length=1, max_length=255)
     source: str = Field(min_length=1, max_length=2048, pattern=r"^[!-~]+$")
     type: str = Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")
-    time: Timestamp | None = None
+    time: EventTime | None = None
     subject: str | None = Field(None, min_length=1, max_length=1024)
     datacontenttype: str | None = Field(None, min_length=1, max_length=255)
     dataschema: str | None = Field(None, min_length=1, max_length=2048)

@@ -342,6 +342,7 @@ _DEFINITIONS: Final = (
         tag="services",
         summary="List the services",
         scope="read",
+        any_tenant=False,
         answers=(_json(200, "services", models.ServicesAnswer, examples.SERVICES),),
     ),
     Operation(
@@ -371,7 +372,7 @@ _OPERATION: Final = (
         scope="read",
         any_tenant=False,
         query=models.DeliveriesQuery,
-        answers=(_json(200, "deliveries", answers.DeliveryList, examples.DELIVERIES),),
+        answers=(_json(200, "one page", answers.DeliveryList, examples.DELIVERIES, NEXT),),
     ),
     Operation(
         method="POST",

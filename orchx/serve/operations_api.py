@@ -14,6 +14,7 @@ from orchx.serve.answers import delivery_json
 from orchx.serve.context import Api
 from orchx.serve.media import read_json_request
 from orchx.serve.models import ReplayBody
+from orchx.serve.paging import cursor_behind, next_link, place_of
 from orchx.serve.routing import Call, json_response
 from orchx.serve.validation import read_model
 
@@ -80,9 +81,16 @@ async def list_deliveries(api: Api, call: Call) -> Response:
     """`GET /v1/deliveries`."""
     query = call.query
     found = await api.gateway.deliveries.list(
-        status=query.status, workflow_id=query.workflow, limit=query.limit
+        status=query.status,
+        workflow_id=query.workflow,
+        after=place_of(query.cursor),
+        limit=query.limit + 1,  # one more tells whether there are more
     )
-    return json_response({"deliveries": [delivery_json(one) for one in found]})
+    page = found[: query.limit]
+    cursor = cursor_behind(page[-1].place) if len(found) > len(page) else None
+    headers = {} if cursor is None else {"Link": next_link(call.request, {"cursor": cursor})}
+    body = {"deliveries": [delivery_json(one) for one in page], "cursor": cursor}
+    return json_response(body, 200, headers)
 
 
 async def replay_deliveries(api: Api, call: Call) -> Response:

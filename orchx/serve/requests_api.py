@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+import structlog
 from starlette.responses import Response
 
 from orchx.domain.events import Callback, Request
@@ -21,6 +22,7 @@ from orchx.errors import (
     Bug,
     CallerError,
     Conflict,
+    DriverError,
     InvalidRequest,
     NotFound,
     StorageFull,
@@ -42,6 +44,7 @@ from orchx.serve.validation import MAX_VIOLATIONS, read_model, summary
 DEFAULT_TENANT: Final = "default"
 LATEST: Final = "latest"
 _content: Final = msgspec.json.Encoder(order="deterministic")
+_log = structlog.get_logger("orchx.serve")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,10 +308,22 @@ def _replayed(command: StartWorkflow) -> tuple[StartWorkflow, Accepted]:
     return command, Accepted(command_id=command.id, duplicate=True)
 
 
+# From here on the request is stored and will run: whoever is told otherwise sends it again.
+
+
+async def _ended(api: Api, workflow_id: str, wait_s: float) -> WorkflowSummary | None:
+    """Return the end; None: time is up, or the end cannot be told now."""
+    try:
+        return await api.gateway.wait(workflow_id, wait_s)
+    except (TryLater, DriverError) as error:
+        _log.warning("request.wait_failed", workflow_id=workflow_id, error=str(error))
+        return None
+
+
 async def _show(api: Api, workflow_id: str) -> WorkflowSummary | None:
     try:
         return await api.gateway.show(workflow_id)
-    except NotFound:
+    except (NotFound, TryLater, DriverError):
         return None
 
 
@@ -334,7 +349,7 @@ async def _answer(
     # With too many waiting already the request itself still counts: it is stored.
     if wait_s and api.waits.free:
         with api.waits.take():
-            ended = await api.gateway.wait(workflow_id, wait_s)
+            ended = await _ended(api, workflow_id, wait_s)
         if ended is not None and ended.status in TERMINAL:
             return json_response(workflow_json(ended), 200, headers)
     status = "pending"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -27,6 +27,7 @@ from orchx.serve.authentication import ANYONE, Authenticator, Caller
 from orchx.serve.context import Api
 from orchx.serve.problems import HttpError, problem_response
 from orchx.serve.query import read_query
+from orchx.serve.request_bodies import ClientGone, RequestBodies
 from orchx.serve.trace_context import trace_id_of, traceparent_from
 
 JSON_TYPE: Final = "application/json"
@@ -112,14 +113,17 @@ def json_response(
 
 
 def build_routes(
-    operations: Iterable[Operation], api: Api, authenticator: Authenticator
+    operations: Iterable[Operation],
+    api: Api,
+    authenticator: Authenticator,
+    bodies: RequestBodies,
 ) -> list[Route]:
     """Return one route per path that serves all its methods."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     return [
-        Route(path, _PathEndpoint(path, methods, api, authenticator), name=path)
+        Route(path, _PathEndpoint(path, methods, api, authenticator, bodies), name=path)
         for path, methods in by_path.items()
     ]
 
@@ -128,12 +132,18 @@ class _PathEndpoint:
     """An ASGI application for one path: guards, calls the handler, turns errors into problems."""
 
     def __init__(
-        self, path: str, methods: Mapping[str, Operation], api: Api, authenticator: Authenticator
+        self,
+        path: str,
+        methods: Mapping[str, Operation],
+        api: Api,
+        authenticator: Authenticator,
+        bodies: RequestBodies,
     ) -> None:
         self._path = path
         self._methods = methods
         self._api = api
         self._authenticator = authenticator
+        self._bodies = bodies
         allowed = [*methods, *(["HEAD"] if _has_head(methods) else [])]
         self._allow = ", ".join(allowed)
 
@@ -144,6 +154,8 @@ class _PathEndpoint:
         # The edge of this process's own code: whatever happens below becomes one answer.
         try:
             response = await self._answer(request, traceparent)
+        except ClientGone:
+            return
         except Exception as error:
             trace_id = trace_id_of(traceparent)
             response = problem_response(error, instance=scope["path"], trace_id=trace_id)
@@ -168,6 +180,14 @@ class _PathEndpoint:
             caller.require(operation.scope, any_tenant=operation.any_tenant)
         query = read_query(request.scope["query_string"], operation.query)
         call = Call(request=request, caller=caller, traceparent=traceparent, query=query)
+        if operation.body is None:
+            return await self._handle(operation, call)
+        # Only now: a body is read for those who may send it.
+        async with self._bodies.receive(request.receive) as receive:
+            complete = Request(request.scope, receive)
+            return await self._handle(operation, replace(call, request=complete))
+
+    async def _handle(self, operation: Operation, call: Call) -> Response:
         if operation.unbounded:
             return await operation.handler(self._api, call)
         limit_s = self._api.settings.max_wait_s + SPARE_TIME_S

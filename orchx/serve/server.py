@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import ray
 from ray import serve
 
 from orchx import bootstrap
 from orchx.actors import cluster
+from orchx.actors.ray_session import logs_folder
 from orchx.adapters.definition_source import read_definition
 from orchx.adapters.service_source import read_services
 from orchx.domain.document_parser import canonical_json
+from orchx.domain.services import check_secrets
 from orchx.errors import CallerError, InvalidRequest
 from orchx.ports.catalog import StoredDefinition
 from orchx.serve import api_keys
@@ -24,18 +26,17 @@ from orchx.serve.authentication import check_authentication_setting
 from orchx.serve.deployment import deploy
 from orchx.settings import Settings
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """A server that answers.
 
     `pids` are the actors' processes; `admin_key` is there when this start made the first key
-    of the data folder.
+    of the data folder; `logs` is where the processes' log lines are, in `worker-*.err`.
     """
 
     url: str
+    logs: Path
     pids: Mapping[str, str]
     admin_key: str | None
     started_s: float
@@ -55,7 +56,13 @@ def start_server(settings: Settings) -> Running:
     cluster.start_ray(settings)
     pids = cluster.start_engine(settings)
     url = deploy(settings)
-    return Running(url=url, pids=pids, admin_key=admin_key, started_s=time.monotonic() - begun_s)
+    return Running(
+        url=url,
+        logs=logs_folder(),
+        pids=pids,
+        admin_key=admin_key,
+        started_s=time.monotonic() - begun_s,
+    )
 
 
 def stop_server(settings: Settings) -> None:
@@ -79,9 +86,13 @@ async def publish_files(settings: Settings) -> None:
     catalog = bootstrap.catalog(settings)
     try:
         for path in settings.services:
-            await catalog.put_services(_checked(path, read_services))
+            with _named(path):
+                services = read_services(path.read_text(encoding="utf-8"))
+                check_secrets(services, settings.pools.secret_env)
+                await catalog.put_services(services)
         for path in _files(settings.definitions):
-            await catalog.publish(_checked(path, _stored))
+            with _named(path):
+                await catalog.publish(_stored(path.read_text(encoding="utf-8")))
     finally:
         await catalog.close()
 
@@ -96,10 +107,11 @@ def _files(paths: tuple[Path, ...]) -> list[Path]:
     return files
 
 
-def _checked(path: Path, read: Callable[[str], T]) -> T:
-    """Read a file; what is wrong in it is told with its name."""
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Tell what is wrong in a file, or with publishing it, with its name."""
     try:
-        return read(path.read_text(encoding="utf-8"))
+        yield
     except CallerError as error:
         raise type(error)(f"{path}: {error.detail}", error.violations) from error
     except (OSError, UnicodeDecodeError) as error:

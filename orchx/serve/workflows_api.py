@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlencode
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from orchx.domain.cloud_events import CloudEvents
@@ -21,6 +19,7 @@ from orchx.serve.identifiers import cancel_command_id
 from orchx.serve.incoming_events import read_event
 from orchx.serve.media import CLOUD_EVENTS_TYPE, read_json_request
 from orchx.serve.models import CancelBody
+from orchx.serve.paging import next_link
 from orchx.serve.routing import Call, json_response
 from orchx.serve.sse import CONTENT_TYPE as SSE_TYPE
 from orchx.serve.sse import HEADERS as SSE_HEADERS
@@ -38,7 +37,6 @@ async def show(api: Api, call: Call) -> Response:
 async def list_workflows(api: Api, call: Call) -> Response:
     """`GET /v1/workflows`."""
     query = call.query
-    label = None if query.label is None else tuple(query.label.split("=", 1))
     page = await api.gateway.list(
         Filter(
             status=query.status,
@@ -48,7 +46,7 @@ async def list_workflows(api: Api, call: Call) -> Response:
             type=query.type,
             created_after_ms=query.created_after,
             created_before_ms=query.created_before,
-            label=label,
+            labels=tuple((key, value) for key, value in (one.split("=", 1) for one in query.label)),
             cursor=query.cursor,
             limit=query.limit,
         )
@@ -56,7 +54,7 @@ async def list_workflows(api: Api, call: Call) -> Response:
     body = {"workflows": [listed_json(one) for one in page.workflows], "cursor": page.cursor}
     headers = {}
     if page.cursor is not None:
-        headers["Link"] = _next_link(call.request, {"cursor": page.cursor})
+        headers["Link"] = next_link(call.request, {"cursor": page.cursor})
     return json_response(body, 200, headers)
 
 
@@ -68,7 +66,7 @@ async def history(api: Api, call: Call) -> Response:
     headers = {}
     if page.more:
         following = {"after": str(page.records[-1].offset), "limit": str(limit)}
-        headers["Link"] = _next_link(call.request, following)
+        headers["Link"] = next_link(call.request, following)
     rendered = msgspec.json.encode([events.render(record) for record in page.records])
     return Response(rendered, 200, headers, CLOUD_EVENTS_TYPE)
 
@@ -178,9 +176,3 @@ async def _history(
     except NotFound:  # accepted, but not begun: nothing has happened yet
         page = HistoryPage(records=(), more=False)
     return events, page
-
-
-def _next_link(request: Request, changes: dict[str, str]) -> str:
-    kept = [(name, value) for name, value in request.query_params.multi_items()]
-    kept = [(name, value) for name, value in kept if name not in changes]
-    return f'<{request.url.path}?{urlencode([*kept, *changes.items()])}>; rel="next"'

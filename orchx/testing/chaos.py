@@ -7,17 +7,10 @@ import random
 from collections.abc import Callable
 
 from orchx.settings import AdmissionSettings, OwnerSettings, PoolSettings, SweepSettings
-from orchx.testing.simulated_cluster import (
-    DISPATCHER,
-    GATEWAY,
-    POOLS,
-    STATE,
-    Cluster,
-    Disk,
-    Shape,
-)
+from orchx.testing.simulated_cluster import Cluster
 from orchx.testing.simulated_network import Weather
 from orchx.testing.simulated_services import Mood, Services
+from orchx.testing.simulated_shape import DISPATCHER, GATEWAY, POOLS, STATE, Disk, Shape
 
 MAX_CRASHES = 16
 """Processes killed in one simulation, times the harm."""
@@ -64,6 +57,7 @@ class Chaos:
             fail=0.05 * harm * draw(),
             slow=0.3 * harm * draw(),
             slow_s=self._plan.choice((0.05, 0.2, 3.0)),
+            short=0.05 * harm * draw(),
         )
         cluster.accidents.fuse = 0.5 * harm
         cluster.accidents.fuse_length = self._plan.choice((10, 60, 300))
@@ -143,6 +137,8 @@ def random_shape(plan: random.Random) -> Shape:
         sweep=SweepSettings(interval_ms=1_000, projector_interval_ms=plan.choice((100, 500))),
         admission=AdmissionSettings(backlog_limit=plan.choice((3, 1_000))),
         running_limit=plan.choice((1, 4, 100)),
+        memory_bytes=plan.choice((0, 1_000, 1_000_000)),
         batch_limit=plan.choice((3, 2_000)),
         live_limit=plan.choice((1, 4_096)),
+        slow=plan.choice((0.0, 0.0, 0.01, 0.1)),
     )

@@ -15,7 +15,14 @@ class InProcessEvaluator:
     def __init__(self) -> None:
         self._closed = False
 
-    def evaluate(self, expression: Expression, data: JSON, variables: Mapping[str, JSON]) -> JSON:
+    def evaluate(
+        self,
+        expression: Expression,
+        data: JSON,
+        variables: Mapping[str, JSON],
+        *,
+        may_block: bool = True,
+    ) -> JSON:
         """Return the expression's value; see `Evaluator`."""
         if self._closed:
             raise Unavailable("the evaluator is closed")

@@ -14,7 +14,7 @@ from orchx.domain import faults
 from orchx.domain import messages as m
 from orchx.domain.document import Definition, TryTask
 from orchx.domain.evolve import apply
-from orchx.domain.keys import child_workflow_id, idempotency_key
+from orchx.domain.keys import cancel_child_command_id, child_workflow_id, idempotency_key
 from orchx.domain.state import Frame, WorkflowState
 from orchx.engine.summary import LiveSummary
 from orchx.ports.state_store import WorkflowSummary
@@ -30,6 +30,7 @@ INVARIANTS: Mapping[int, str] = {
     5: "one accepted result and one effect per task and iteration",
     6: "retries keep their limits, timers fire once and not early, deadlines fire",
     8: "no secret in the log",
+    9: "a child that nobody awaits any more is cancelled",
 }
 
 MAX_SKEW_MS = 400
@@ -109,6 +110,7 @@ class InvariantChecker:
         self._fail = fail
         self._command_of = command_of
         self._children: set[str] = set()
+        self._abandoned: dict[str, int] = {}  # child -> when its parent gave it up
         self._emitted: set[tuple[Any, Any]] = set()
         self._site_of: dict[str, tuple[str, str, str]] = {}
         self._key_of: dict[tuple[str, str, str], str] = {}
@@ -175,6 +177,8 @@ class InvariantChecker:
         for caused in report.commands:
             if isinstance(caused, m.StartWorkflow) and caused.id not in self._children:
                 self._violated(4, None, f"{report.incarnation} starts {caused.id}, not accepted")
+            elif isinstance(caused, m.CancelWorkflow) and caused.workflow_id not in self._abandoned:
+                self._violated(4, None, f"{report.incarnation} cancels what is awaited: {caused}")
             elif isinstance(caused, m.FinishChild):
                 child = self.tracks.get(child_workflow_id(caused.workflow_id, caused.frame))
                 if child is None or not child.state.terminal:
@@ -192,6 +196,7 @@ class InvariantChecker:
         if state.terminal and not isinstance(event, e.WorkflowActivated):
             self._violated(5, track, f"{e.type_of(event)} after the end")
             return
+        self._note_abandoned(state, event)
         if isinstance(event, e.TaskStarted) and event.child is not None:
             self._children.add(event.child.workflow_id)
         elif isinstance(event, e.EventEmitted):
@@ -210,6 +215,17 @@ class InvariantChecker:
                 self._violated(5, track, f"command {event.command_id} was applied twice")
         elif isinstance(event, e.ChildFinished):
             self._check_child(track, event)
+
+    def _note_abandoned(self, state: WorkflowState, event: e.AnyEvent) -> None:
+        """Remember the children whose end a parent does not wait for any more."""
+        left: Iterable[Frame] = ()
+        if isinstance(event, e.TERMINAL_EVENTS):
+            left = state.frames.values()
+        elif isinstance(event, e.TaskCancelled | e.TaskFaulted) and event.frame in state.frames:
+            left = (state.frames[event.frame],)
+        for frame in left:
+            if frame.child is not None and frame.child.awaited and frame.outcome is None:
+                self._abandoned[frame.child.workflow_id] = self._now_ms()
 
     def _check_ended(
         self, track: Track, record: e.Record, event: e.TaskCompleted | e.TaskFaulted
@@ -343,6 +359,26 @@ class InvariantChecker:
             due_ms = None if track.state.terminal else track.state.next_due_ms()
             if due_ms is not None and now_ms - max(due_ms, since_ms) > LATE_LIMIT_MS:
                 self._violated(6, track, f"a timer due at {due_ms} has not fired")
+
+    def check_children(self, since_ms: int) -> None:
+        """Check that no abandoned child runs on, once nothing has failed since a time."""
+        now_ms = self._now_ms()
+        for child_id, abandoned_ms in self._abandoned.items():
+            track = self.tracks.get(child_id)
+            if track is None or track.state.status == "new" or track.state.terminal:
+                continue
+            if now_ms - max(abandoned_ms, since_ms) > LATE_LIMIT_MS:
+                self._violated(9, track, f"given up at {abandoned_ms}, and not ended")
+
+    def check_cancelled(self, waiting: Iterable[m.AnyCommand]) -> None:
+        """Check, at rest, that every abandoned child was to be cancelled, and none for ever."""
+        for child_id, abandoned_ms in self._abandoned.items():
+            track = self.tracks.get(child_id)
+            if track is not None and self._command_of(cancel_child_command_id(child_id)) is None:
+                self._violated(9, track, f"given up at {abandoned_ms}, and not cancelled")
+        for command in waiting:
+            if command.workflow_id and command.workflow_id not in self.tracks:
+                self._violated(9, None, f"{command.id} waits for what never starts")
 
     def check_secrets(self) -> None:
         """Check that the planted secret is in no record."""

@@ -29,11 +29,11 @@ class MemoryCatalog:
         await reach(self._on_io, "catalog.publish:before")
         key = (definition.namespace, definition.name, definition.version)
         there = self._definitions.get(key)
-        if there is not None and there.digest != definition.digest:
-            raise Conflict(f"version {'/'.join(key)} exists with another content")
-        if there is None:
+        if there is None or there.is_bound_by(definition):
             self._check_binding(definition)
-            self._definitions[key] = definition
+            self._definitions[key] = replace(
+                there or definition, request_type=definition.request_type
+            )
             self._revision += 1
         await reach(self._on_io, "catalog.publish:after")
         return there is None

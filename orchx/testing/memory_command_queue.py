@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
-import msgspec
-
-from orchx.domain.messages import AnyCommand, StartWorkflow
+from orchx.domain.messages import AnyCommand, StartWorkflow, content_of
 from orchx.errors import Conflict
 from orchx.ports.command_queue import Accepted, Backlog
 from orchx.testing.memory_io import OnIo, reach
@@ -23,6 +21,7 @@ class MemoryCommandQueue:
         self._known: dict[str, AnyCommand] = {}
         self._waiting: dict[str, tuple[int, AnyCommand]] = {}
         self._position = 0
+        self._pruned_before_ms = 0
 
     async def put(self, commands: Sequence[AnyCommand]) -> Sequence[Accepted]:
         """Store commands; a known id is not stored again."""
@@ -34,7 +33,7 @@ class MemoryCommandQueue:
             there = fresh.get(command.id) or self._known.get(command.id)
             if there is None:
                 fresh[command.id] = command
-            elif _content(there) != _content(command):
+            elif content_of(there) != content_of(command):
                 raise Conflict(f"command id {command.id!r} was used before with another content")
             accepted.append(Accepted(command_id=command.id, duplicate=there is not None))
         for command in fresh.values():
@@ -87,11 +86,12 @@ class MemoryCommandQueue:
         ]
         for command_id in old:
             del self._known[command_id]
+        self._pruned_before_ms = max(self._pruned_before_ms, older_than_ms)
         return len(old)
+
+    async def pruned_before_ms(self) -> int:
+        """Return the latest time that `prune` was called with; 0 if it never was."""
+        return self._pruned_before_ms
 
     async def close(self) -> None:
         """Do nothing: another simulated process may still use it."""
-
-
-def _content(command: AnyCommand) -> AnyCommand:
-    return msgspec.structs.replace(command, created_at_ms=0, traceparent=None)

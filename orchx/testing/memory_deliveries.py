@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from orchx.ports.deliveries import Delivery, DeliveryStatus
+from orchx.ports.deliveries import Delivery, DeliveryStatus, EndedStatus, Place
 from orchx.testing.memory_io import OnIo, reach
 
 
@@ -31,7 +31,9 @@ class MemoryDeliveries:
         """Return the log offset up to which deliveries were made; 0 at first."""
         return self._offset
 
-    async def due(self, *, now_ms: int, limit: int) -> Sequence[Delivery]:
+    async def due(
+        self, *, now_ms: int, limit: int, without_hosts: Collection[str] = ()
+    ) -> Sequence[Delivery]:
         """Return pending deliveries whose time and turn have come, the longest due first."""
         pending = [d for d in self._deliveries.values() if d.status == "pending"]
         first: dict[str, int] = {}
@@ -42,9 +44,10 @@ class MemoryDeliveries:
             delivery
             for delivery in pending
             if delivery.next_attempt_at_ms <= now_ms
+            and delivery.host not in without_hosts
             and delivery.position == first[delivery.workflow_id]
         ]
-        found.sort(key=lambda delivery: (delivery.next_attempt_at_ms, *_age(delivery)))
+        found.sort(key=lambda delivery: (delivery.next_attempt_at_ms, *delivery.place))
         return found[: max(limit, 0)]
 
     async def update(self, deliveries: Sequence[Delivery]) -> None:
@@ -68,13 +71,16 @@ class MemoryDeliveries:
         *,
         status: DeliveryStatus | None = None,
         workflow_id: str | None = None,
+        after: Place | None = None,
         limit: int = 100,
     ) -> Sequence[Delivery]:
-        """Return deliveries, oldest first."""
+        """Return deliveries, oldest first: those behind `after`."""
         found = [
             delivery
-            for delivery in sorted(self._deliveries.values(), key=_age)
-            if status in (None, delivery.status) and workflow_id in (None, delivery.workflow_id)
+            for delivery in sorted(self._deliveries.values(), key=lambda one: one.place)
+            if status in (None, delivery.status)
+            and workflow_id in (None, delivery.workflow_id)
+            and (after is None or delivery.place > after)
         ]
         return found[: max(limit, 0)]
 
@@ -91,9 +97,21 @@ class MemoryDeliveries:
         await reach(self._on_io, "deliveries.replay:after")
         return len(again)
 
+    async def prune(self, *, status: EndedStatus, ended_before_ms: int, limit: int) -> int:
+        """Forget deliveries that ended so before this time, the first first; return how many."""
+        await reach(self._on_io, "deliveries.prune:before")
+        ended = [
+            (delivery.ended_at_ms, delivery.id)
+            for delivery in self._deliveries.values()
+            if delivery.status == status
+            and delivery.ended_at_ms is not None
+            and delivery.ended_at_ms < ended_before_ms
+        ]
+        forgotten = sorted(ended)[: max(limit, 0)]
+        for _, delivery_id in forgotten:
+            del self._deliveries[delivery_id]
+        await reach(self._on_io, "deliveries.prune:after")
+        return len(forgotten)
+
     async def close(self) -> None:
         """Do nothing: another simulated process may still use it."""
-
-
-def _age(delivery: Delivery) -> tuple[int, str, int, str]:
-    return delivery.created_at_ms, delivery.workflow_id, delivery.position, delivery.id

@@ -88,13 +88,7 @@ def _matches(summary: WorkflowSummary, filter_: Filter) -> bool:
         and same(filter_.type, summary.type)
         and (after is None or created.created_at_ms > after)
         and (before is None or created.created_at_ms < before)
-        and (
-            filter_.label is None
-            or (
-                filter_.label[0] in summary.labels
-                and summary.labels[filter_.label[0]] == filter_.label[1]
-            )
-        )
+        and set(filter_.labels) <= set(summary.labels.items())
     )
 
 

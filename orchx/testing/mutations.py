@@ -22,6 +22,7 @@ from orchx.domain.lineage import AcceptedRecords
 from orchx.domain.state import Frame, WorkflowState
 from orchx.domain.turn import Turn
 from orchx.engine.activation import Activated, Activator
+from orchx.engine.causes import Causes
 from orchx.engine.live import Live
 from orchx.engine.owner import Owner
 from orchx.engine.owner_rules import ending_of
@@ -163,6 +164,13 @@ def _fire_timers_early() -> Any:
     )
 
 
+def _leave_children_to_the_owner() -> Any:
+    async def blind(self: Causes, record: Record, child_id: str, before: Any) -> None:
+        return None
+
+    return patch.object(Causes, "_end_of", blind)
+
+
 MUTATIONS: Final[Mapping[str, Callable[[], Any]]] = {
     "skip-epoch-check": _skip_the_epoch_check,
     "ack-before-queue": _acknowledge_before_the_queue_has_it,
@@ -174,6 +182,7 @@ MUTATIONS: Final[Mapping[str, Callable[[], Any]]] = {
     "no-redispatch": _never_send_lost_calls_again,
     "believe-fenced-owner": _believe_a_fenced_owner,
     "early-timers": _fire_timers_early,
+    "orphan-children": _leave_children_to_the_owner,
 }
 
 

@@ -17,6 +17,9 @@ from orchx.testing.simulated_services import REJECTING, SECRET_MARKER
 NAMESPACE: Final = "sim"
 VERSION: Final = "1.0.0"
 EVENT_TYPES: Final = ("sim.a", "sim.b", "sim.c")
+EVENT_KINDS: Final = 3
+"""The driver's events have `n` from 0 to below this, which some listeners ask for."""
+
 MAX_DEPTH: Final = 3
 MAX_TASKS: Final = 14
 
@@ -231,7 +234,9 @@ class RandomWorkflows:
         chance = self._chance
         mode = chance.choice(("one", "any", "all"))
         kinds = chance.sample(EVENT_TYPES, 1 if mode == "one" else 2)
-        filters = [{"with": {"type": kind}} for kind in kinds]
+        filters: list[dict[str, Any]] = [{"with": {"type": kind}} for kind in kinds]
+        if chance.random() < 0.4:  # the others are somebody else's
+            filters[0]["with"]["data"] = f"${{ .n == {chance.randrange(EVENT_KINDS)} }}"
         to: dict[str, Any] = {mode: filters[0] if mode == "one" else filters}
         if mode == "any" and chance.random() < 0.15:
             to = {"any": []}

@@ -30,8 +30,7 @@ from orchx.engine.supervision import Supervision
 from orchx.engine.task_pool import TaskPool
 from orchx.errors import DriverError, OrchxError, StorageFull
 from orchx.ports.catalog import StoredDefinition
-from orchx.settings import AdmissionSettings, OwnerSettings, PoolSettings, Settings, SweepSettings
-from orchx.testing.in_process_evaluator import InProcessEvaluator
+from orchx.settings import Settings
 from orchx.testing.invariants import InvariantChecker
 from orchx.testing.memory_catalog import MemoryCatalog
 from orchx.testing.memory_command_queue import MemoryCommandQueue
@@ -39,7 +38,8 @@ from orchx.testing.memory_deliveries import MemoryDeliveries
 from orchx.testing.memory_event_log import MemoryEventLog
 from orchx.testing.memory_state_store import MemoryStateStore
 from orchx.testing.random_workflows import FUNCTIONS, NAMESPACE, VERSION, services
-from orchx.testing.simulated_loop import START_MS, SimulatedLoop
+from orchx.testing.simulated_evaluator import SimulatedEvaluator
+from orchx.testing.simulated_loop import START_MS, SimulatedLoop, SimulatedTicks
 from orchx.testing.simulated_network import (
     DispatcherAddress,
     Network,
@@ -50,13 +50,10 @@ from orchx.testing.simulated_network import (
 from orchx.testing.simulated_policy import SimulatedPolicy
 from orchx.testing.simulated_process import CURRENT, Process
 from orchx.testing.simulated_services import Services
+from orchx.testing.simulated_shape import DISPATCHER, GATEWAY, POOLS, STATE, Disk, Shape
 
 T = TypeVar("T")
 
-DISPATCHER: Final = "dispatcher"
-STATE: Final = "state"
-GATEWAY: Final = "gateway"
-POOLS: Final = {"io": "pool-io", "other": "pool-other"}
 RETRY_S: Final = 0.5
 BARRIER_LIMIT_S: Final = 15.0
 MAX_RESTART_DELAY_S: Final = 5.0
@@ -64,41 +61,6 @@ MAX_GHOST_S: Final = 8.0
 MAX_PLANS: Final = 2_000
 
 _plans: dict[str, Definition] = {}
-
-
-@dataclass(slots=True, kw_only=True)
-class Disk:
-    """How the stores behave: probabilities per operation."""
-
-    fail: float = 0.0
-    slow: float = 0.0
-    slow_s: float = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What a simulated cluster consists of, and its settings."""
-
-    shared: int
-    dedicated: int
-    owners: OwnerSettings
-    pool: PoolSettings
-    sweep: SweepSettings
-    admission: AdmissionSettings
-    running_limit: int
-    batch_limit: int
-    live_limit: int
-
-    @property
-    def owner_names(self) -> list[str]:
-        """The names of all owners; dedicated ones begin with `lone`."""
-        shared = [f"owner-{number}" for number in range(self.shared)]
-        return shared + [f"lone-{number}" for number in range(self.dedicated)]
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all processes, in the order in which they start."""
-        return [STATE, *POOLS.values(), DISPATCHER, *self.owner_names, GATEWAY]
 
 
 class CheckedEventLog(MemoryEventLog):
@@ -190,6 +152,7 @@ class Cluster:
         self.catalog = MemoryCatalog(self._on_io)
         self._loop = loop
         self._chance = chance
+        self._turns_chance = random.Random(chance.random())  # asked at every step of every turn
         self._checker = checker
         self._services = services
         self._note = note
@@ -322,12 +285,13 @@ class Cluster:
         name, clock = process.name, process.clock
         world = World(
             owner=name,
-            evaluator=InProcessEvaluator(),
+            evaluator=SimulatedEvaluator(self._is_short),
             policy=SimulatedPolicy(),
             directory=self._directory,
             schemas=_SCHEMAS,
             now=clock.now_ms,
             draw=self._chance.random,
+            ticks_s=SimulatedTicks(self._turns_chance, self.shape.slow).now_s,
         )
         plans = SharedPlans(self.log, self.catalog, self._sandboxed)
         supervisor = DispatcherAddress(self.network, process, self._checker.reported)
@@ -361,9 +325,18 @@ class Cluster:
             )
             for name in shape.owner_names
         )
-        roster = Roster(stations, clock, running_limit=shape.running_limit)
+        roster = Roster(
+            stations,
+            self.queue,
+            clock,
+            running_limit=shape.running_limit,
+            memory_bytes=shape.memory_bytes,
+        )
         dispatcher = Dispatcher(
-            queue=self.queue, roster=roster, resolver=Resolver(self.catalog), clock=clock
+            queue=self.queue,
+            roster=roster,
+            resolver=Resolver(self.catalog, self.queue, self.log),
+            clock=clock,
         )
         supervision = Supervision(
             dispatcher,
@@ -384,7 +357,7 @@ class Cluster:
         causes = Causes(
             log=self.log,
             queue=self.queue,
-            resolver=Resolver(self.catalog),
+            resolver=Resolver(self.catalog, self.queue, self.log),
             sink=mail,
             clock=process.clock,
         )
@@ -438,6 +411,9 @@ class Cluster:
         return barrier
 
     # -- awaits ----------------------------------------------------------------------------
+
+    def _is_short(self) -> bool:
+        return self._turns_chance.random() < self.disk.short
 
     async def _offload(self, function: Callable[[], T]) -> T:
         await self._on_io("offload:before")

@@ -7,6 +7,7 @@ in the order in which they were asked for. A minute of sleeping costs nothing.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, NoReturn
@@ -18,6 +19,9 @@ CLOCK_RESOLUTION_S = 1e-9
 
 MAX_TURNS = 300_000
 """Turns of the loop in one simulation: far more than any that ends by itself."""
+
+LONG_S = 1.0
+"""Longer than any turn may take."""
 
 Adopt = Callable[[asyncio.Task[Any], Context | None], None]
 
@@ -89,3 +93,23 @@ class SimulatedClock:
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` virtual seconds."""
         await asyncio.sleep(max(delay_s, 0.0))
+
+
+class SimulatedTicks:
+    """How long decisions take: no time at all, or now and then far too long.
+
+    Args:
+        chance: decides when.
+        slow: the probability that, at any look at the time, it is late.
+    """
+
+    def __init__(self, chance: random.Random, slow: float) -> None:
+        self._chance = chance
+        self._slow = slow
+        self._now_s = 0.0
+
+    def now_s(self) -> float:
+        """Return seconds that have nothing to do with the virtual time."""
+        if self._chance.random() < self._slow:
+            self._now_s += LONG_S
+        return self._now_s

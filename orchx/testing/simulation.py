@@ -11,7 +11,7 @@ import hashlib
 import logging
 import random
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -26,11 +26,18 @@ from orchx.errors import Bug, InvalidRequest, NotFound, OrchxError
 from orchx.ports.state_store import TERMINAL, WorkflowSummary
 from orchx.testing.chaos import Chaos, random_shape
 from orchx.testing.invariants import InvariantChecker, InvariantViolated, Track
-from orchx.testing.random_workflows import EVENT_TYPES, NAMESPACE, VERSION, RandomWorkflows
-from orchx.testing.simulated_cluster import DISPATCHER, GATEWAY, STATE, Cluster
+from orchx.testing.random_workflows import (
+    EVENT_KINDS,
+    EVENT_TYPES,
+    NAMESPACE,
+    VERSION,
+    RandomWorkflows,
+)
+from orchx.testing.simulated_cluster import Cluster
 from orchx.testing.simulated_loop import START_MS, SimulatedLoop
 from orchx.testing.simulated_process import CURRENT, Process
 from orchx.testing.simulated_services import Services
+from orchx.testing.simulated_shape import DISPATCHER, GATEWAY, STATE
 
 T = TypeVar("T")
 
@@ -45,6 +52,8 @@ EVENT_ROUNDS: Final = 12
 SUBMIT_LIMIT_S: Final = 20.0
 WAIT_S: Final = 8.0
 EVENT_PAUSE_S: Final = 2.0
+PENDING_LIMIT: Final = 100_000
+REST_TRIES: Final = 20
 CALLBACKS_AT_THE_END: Final = 5
 TENANTS: Final = ("default", "other")
 
@@ -185,7 +194,7 @@ class Simulation:
             )
             await self._put(cancel)
         elif pause_s < 1:
-            await self._send_event(f"early-{number}")
+            await self._send_event(f"early-{number}", number)
         if wants_end:
             await self._wait(workflow_id)
 
@@ -206,14 +215,14 @@ class Simulation:
             self._checker.acknowledged[command.id] = command
             return True
 
-    async def _send_event(self, name: str) -> None:
+    async def _send_event(self, name: str, number: int) -> None:
         for kind in EVENT_TYPES:
             event = {
                 "specversion": "1.0",
                 "source": "https://driver.example",
                 "id": name,
                 "type": kind,
-                "data": {"n": 1, "flag": True, "items": [1]},
+                "data": {"n": number % EVENT_KINDS, "flag": True, "items": [1]},
             }
             event["id"] = f"{name}/{kind}"
             command = m.DeliverEvent(
@@ -256,6 +265,7 @@ class Simulation:
             if not self._checker.unfinished() and self._all_started():
                 return
             self._checker.check_deadlines(calm_since_ms)
+            self._checker.check_children(calm_since_ms)
             now_s = self._loop.time()
             if now_s - calm_since_s > CALM_LIMIT_S:
                 self._checker.stuck(self._explain)
@@ -268,7 +278,7 @@ class Simulation:
                 rounds += 1
                 if rounds > EVENT_ROUNDS:
                     await self._check_waiting()
-                await self._send_event(f"late-{rounds}")
+                await self._send_event(f"late-{rounds}", rounds)
 
     def _all_started(self) -> bool:
         """Whether the log has every workflow that was asked for, by callers or by others."""
@@ -294,12 +304,19 @@ class Simulation:
                 self._fail(InvariantViolated(2, track.workflow_id, detail))
 
     async def _check_at_rest(self) -> None:
-        await self._caught_up()
-        self._check_owners()
         checker = self._checker
-        rows = await self._cluster.store.load(list(checker.tracks))
+        rows: Mapping[str, WorkflowSummary] = {}
+        for _ in range(REST_TRIES):  # what is over may be claimed once more meanwhile
+            records = len(self._cluster.log.records())
+            await self._caught_up()
+            rows = await self._cluster.store.load(list(checker.tracks))
+            if records == len(self._cluster.log.records()):
+                break
+        self._check_owners()
         checker.check_projection(rows)
         checker.check_acknowledged()
+        waiting = await self._cluster.queue.pending(after_position=0, limit=PENDING_LIMIT)
+        checker.check_cancelled(command for _, command in waiting)
         checker.check_secrets()
         for summary in self._told:
             if summary.status in TERMINAL:

@@ -89,6 +89,34 @@ class TestCatalog:
         assert bound is not None
         assert bound.version == "1.1.0"
 
+    async def test_publishing_again_binds_what_was_bound_to_nothing(self, catalog: Catalog) -> None:
+        await catalog.publish(definition())
+        revision = await catalog.revision()
+        assert not await catalog.publish(definition(request_type="t"))
+        assert await catalog.by_request_type("t") == definition(request_type="t")
+        assert await catalog.revision() > revision
+        revision = await catalog.revision()
+        assert not await catalog.publish(definition(request_type="t"))
+        assert not await catalog.publish(definition())
+        assert await catalog.by_request_type("t") == definition(request_type="t")
+        assert await catalog.revision() == revision
+
+    async def test_publishing_again_takes_no_request_type_away(self, catalog: Catalog) -> None:
+        await catalog.publish(definition(request_type="t"))
+        await catalog.publish(definition(name="other"))
+        with pytest.raises(Conflict, match="n/d"):
+            await catalog.publish(definition(name="other", request_type="t"))
+        with pytest.raises(Conflict, match="'t'"):
+            await catalog.publish(definition(request_type="u"))
+        assert await catalog.by_request_type("u") is None
+        assert await catalog.find("n", "other") == definition(name="other")
+
+    async def test_publishing_again_does_not_bind_what_is_retired(self, catalog: Catalog) -> None:
+        await catalog.publish(definition())
+        await catalog.retire("n", "d", "1.0.0")
+        assert not await catalog.publish(definition(request_type="t"))
+        assert await catalog.by_request_type("t") is None
+
     async def test_retiring_frees_the_request_type(self, catalog: Catalog) -> None:
         await catalog.publish(definition(request_type="t"))
         await catalog.retire("n", "d", "1.0.0")

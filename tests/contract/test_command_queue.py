@@ -61,6 +61,15 @@ class TestCommandQueue:
         assert [a.duplicate for a in accepted] == [False, True, True]
         assert await waiting(queue) == ["a", "b"]
 
+    async def test_one_event_is_the_same_by_whichever_way_it_comes(
+        self, queue: CommandQueue
+    ) -> None:
+        sent = DeliverEvent(id="e", workflow_id="a", created_at_ms=1, event={"type": "t"})
+        await queue.put([msgspec.structs.replace(sent, broadcast=True)])
+        assert (await queue.put([sent]))[0].duplicate
+        with pytest.raises(Conflict):
+            await queue.put([msgspec.structs.replace(sent, event={"type": "u"})])
+
     async def test_another_content_is_a_conflict(self, queue: CommandQueue) -> None:
         await queue.put([start("a")])
         with pytest.raises(Conflict, match="'a'"):
@@ -133,6 +142,16 @@ class TestCommandQueue:
         assert await queue.prune(older_than_ms=20) == 0
         assert not (await queue.put([start("old-done")]))[0].duplicate
         assert (await queue.put([start("new-done")]))[0].duplicate
+
+    async def test_remembers_how_much_it_has_forgotten(
+        self, command_queues: Callable[[], CommandQueue]
+    ) -> None:
+        queue = command_queues()
+        assert await queue.pruned_before_ms() == 0
+        await queue.prune(older_than_ms=20)
+        await queue.prune(older_than_ms=10)
+        assert await queue.pruned_before_ms() == 20
+        assert await command_queues().pruned_before_ms() == 20
 
     async def test_never_gives_a_position_again(self, queue: CommandQueue) -> None:
         await queue.put([start("a"), start("b")])

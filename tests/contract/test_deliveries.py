@@ -12,6 +12,7 @@ def delivery(id_: str, workflow_id: str = "w", position: int = 1, **changes: obj
     made = Delivery(
         id=id_,
         workflow_id=workflow_id,
+        tenant="acme",
         position=position,
         url="http://receiver",
         event_type="t",
@@ -55,6 +56,23 @@ class TestDeliveries:
         await outbox.update([replace(first, status="delivered", ended_at_ms=99)])
         assert ids(await outbox.due(now_ms=10, limit=9)) == ["2"]
 
+    async def test_hosts_are_left_out_however_much_waits_for_them(self, outbox: Deliveries) -> None:
+        dead = [delivery(f"d{n:04}", f"dead-{n}", url="http://DEAD:80/x") for n in range(300)]
+        late = delivery("late", "l", next_attempt_at_ms=50)
+        await outbox.add([*dead, late], offset=1)
+        assert ids(await outbox.due(now_ms=99, limit=2)) == ["d0000", "d0001"]
+        assert ids(await outbox.due(now_ms=99, limit=2, without_hosts={"dead:80"})) == ["late"]
+        assert ids(await outbox.due(now_ms=49, limit=2, without_hosts=["dead:80"])) == []
+        both = ("dead:80", "receiver")
+        assert ids(await outbox.due(now_ms=99, limit=2, without_hosts=both)) == []
+
+    async def test_one_that_is_left_out_still_holds_back_those_behind_it(
+        self, outbox: Deliveries
+    ) -> None:
+        moved = delivery("2", position=2, url="http://elsewhere")
+        await outbox.add([delivery("1"), moved], offset=1)
+        assert ids(await outbox.due(now_ms=0, limit=9, without_hosts=["receiver"])) == []
+
     async def test_one_given_up_blocks_nobody(self, outbox: Deliveries) -> None:
         await outbox.add([delivery("1"), delivery("2", position=2)], offset=1)
         await outbox.update([delivery("1", status="undelivered", attempts=8, last_error="gone")])
@@ -78,6 +96,40 @@ class TestDeliveries:
         assert ids(await outbox.list(limit=1)) == ["a"]
         assert ids(await outbox.list(status="pending")) == ["b", "c"]
         assert ids(await outbox.list(status="pending", workflow_id="w")) == ["b"]
+
+    async def test_lists_page_by_page(self, outbox: Deliveries) -> None:
+        made = [
+            delivery("d", "v", created_at_ms=100),
+            delivery("c", "v", created_at_ms=100, status="delivered"),
+            delivery("b", "v", position=2, created_at_ms=100),
+            delivery("a", "w", created_at_ms=50),
+        ]
+        await outbox.add(made, offset=1)
+        whole = await outbox.list()
+        assert ids(whole) == ["a", "c", "d", "b"]
+        for number, row in enumerate(whole):
+            assert await outbox.list(after=row.place) == whole[number + 1 :]
+        assert ids(await outbox.list(after=whole[0].place, limit=1)) == ["c"]
+        assert ids(await outbox.list(after=whole[0].place, status="pending")) == ["d", "b"]
+        await outbox.prune(status="delivered", ended_before_ms=999, limit=9)
+        assert ids(await outbox.list(after=whole[1].place)) == ["d", "b"]
+
+    async def test_forgets_what_ended_long_ago(self, outbox: Deliveries) -> None:
+        ended = [
+            delivery("new", "a", status="delivered", ended_at_ms=30),
+            delivery("older", "b", status="delivered", ended_at_ms=20),
+            delivery("oldest", "c", status="delivered", ended_at_ms=10),
+            delivery("given-up", "d", status="undelivered", ended_at_ms=10),
+        ]
+        await outbox.add([*ended, delivery("waits", "e")], offset=7)
+        assert await outbox.prune(status="delivered", ended_before_ms=30, limit=1) == 1
+        assert "oldest" not in ids(await outbox.list())
+        assert await outbox.prune(status="delivered", ended_before_ms=30, limit=9) == 1
+        assert await outbox.prune(status="delivered", ended_before_ms=30, limit=9) == 0
+        assert sorted(ids(await outbox.list())) == ["given-up", "new", "waits"]
+        assert await outbox.replay(["given-up"], now_ms=40) == 1
+        assert await outbox.prune(status="undelivered", ended_before_ms=99, limit=9) == 0
+        assert await outbox.offset() == 7
 
     async def test_replays_what_was_given_up(self, outbox: Deliveries) -> None:
         await outbox.add([delivery("a"), delivery("b", "v"), delivery("c", "u")], offset=1)

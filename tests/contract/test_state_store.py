@@ -10,6 +10,8 @@ import pytest
 from orchx.errors import InvalidRequest
 from orchx.ports.state_store import Filter, StateStore, WorkflowSummary
 
+LARGE = "WzE4NDQ2NzQ0MDczNzA5NTUxNjE2LCJhIl0"  # [18446744073709551616,"a"]
+
 
 def summary(workflow_id: str, created_at_ms: int = 100, **changes: object) -> WorkflowSummary:
     made = WorkflowSummary(
@@ -81,7 +83,7 @@ class TestStateStore:
     async def test_filters(self, store: StateStore) -> None:
         await store.save(
             [
-                summary("a", 100, labels={"team": "x", 'odd"key': "1"}),
+                summary("a", 100),
                 summary("b", 200, tenant="globex", type="t", status="faulted"),
                 summary("c", 300, name="other", namespace="m", status="waiting"),
             ],
@@ -95,9 +97,28 @@ class TestStateStore:
         assert await ids(store, Filter(namespace="n", tenant="acme")) == ["a"]
         assert await ids(store, Filter(created_after_ms=100)) == ["c", "b"]
         assert await ids(store, Filter(created_before_ms=300)) == ["b", "a"]
-        assert await ids(store, Filter(label=("team", "x"))) == ["a"]
-        assert await ids(store, Filter(label=('odd"key', "1"))) == ["a"]
-        assert await ids(store, Filter(label=("team", "y"))) == []
+
+    async def test_filters_by_labels_that_are_all_there(self, store: StateStore) -> None:
+        await store.save(
+            [
+                summary("a", 100, labels={"team": "x", 'odd"key': "1"}),
+                summary("b", 200, labels={"team": "x", "also": ""}),
+                summary("c", 300),
+            ],
+            offset=1,
+        )
+        for labels, found in [
+            ((("team", "x"),), ["b", "a"]),
+            ((('odd"key', "1"),), ["a"]),
+            ((("team", "y"),), []),
+            ((("team", "x"), ('odd"key', "1")), ["a"]),
+            ((("team", "x"), ("also", "")), ["b"]),
+            ((("team", "x"), ("also", "x")), []),
+            ((("also", ""), ('odd"key', "1")), []),
+            ((("team", "x"), ("team", "y")), []),
+            ((), ["c", "b", "a"]),
+        ]:
+            assert await ids(store, Filter(labels=labels)) == found
 
     async def test_pages_are_stable_under_inserts(self, store: StateStore) -> None:
         # Equal times: the id decides.
@@ -114,7 +135,7 @@ class TestStateStore:
         await store.save([summary("a"), summary("b")], offset=1)
         assert (await store.list(Filter(limit=2))).cursor is None
 
-    @pytest.mark.parametrize("cursor", ["", "nonsense", "é", "e30", "W10", "=", "bnVsbA"])
+    @pytest.mark.parametrize("cursor", ["", "nonsense", "é", "e30", "W10", "=", "bnVsbA", LARGE])
     async def test_a_bad_cursor_is_the_callers_fault(self, store: StateStore, cursor: str) -> None:
         with pytest.raises(InvalidRequest):
             await store.list(Filter(cursor=cursor))

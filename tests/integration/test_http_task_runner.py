@@ -63,11 +63,15 @@ async def client(server: Server) -> AsyncIterator[HttpTaskRunner]:
     ]
     services = {
         "pets": Service(
-            name="pets", base_url=server.url, operations=operations, bearer_env="PETS_TOKEN"
-        )
+            name="pets", base_url=server.url, operations=operations, bearer_env="ORCHX_SECRET_PETS"
+        ),
+        "thief": Service(
+            name="thief", base_url=server.url, operations=operations, bearer_env="DB_PASSWORD"
+        ),
     }
     settings = PoolSettings(max_response_bytes=100_000)
-    runner = HttpTaskRunner(settings, services, FixedClock(), {"PETS_TOKEN": TOKEN})
+    environment = {"ORCHX_SECRET_PETS": TOKEN, "DB_PASSWORD": "of somebody else"}
+    runner = HttpTaskRunner(settings, services, FixedClock(), environment)
     yield runner
     await runner.close()
 
@@ -366,6 +370,18 @@ async def test_the_token_is_sent_and_never_seen(
     assert "bad" in (outcome.error.detail or "")
     assert TOKEN not in str(outcome)
     assert TOKEN not in caplog.text
+
+
+async def test_a_variable_that_the_settings_do_not_allow_is_never_sent(
+    client: HttpTaskRunner, server: Server
+) -> None:
+    """Whatever the catalog says: it may have been filled before the settings were tightened."""
+    fault = await fault_of(
+        client, call("service", {"id": "1"}, service="thief", function="pet.read")
+    )
+    assert fault.type == CONFIGURATION
+    assert "DB_PASSWORD may not be sent" in str(fault)
+    assert server.seen == []
 
 
 async def test_an_openapi_call(client: HttpTaskRunner, server: Server) -> None:

@@ -16,6 +16,7 @@ from orchx.actors import cluster, names
 from orchx.actors.gateway import open_gateway
 from orchx.actors.handles import Handles
 from orchx.actors.links import RayOwnerLink
+from orchx.actors.ray_session import logs_folder
 from orchx.adapters.definition_source import read_definition
 from orchx.domain.document_parser import canonical_json
 from orchx.domain.events import Request
@@ -128,6 +129,8 @@ async def test_an_engine_starts_once_runs_a_workflow_and_stops(settings: Setting
     pids = await asyncio.to_thread(cluster.start_engine, settings)
     assert {names.DISPATCHER, names.PROJECTOR, names.REPORTER} < pids.keys()
     assert await asyncio.to_thread(cluster.start_engine, settings) == pids
+    for pid in pids.values():  # where docs/runbook.md sends whoever looks for an actor's log lines
+        assert len(list(logs_folder().glob(f"worker-*-{pid}.err"))) == 1
     async with _gateway(settings) as gateway:
         assert (await gateway.ready()).ready
         workflow_id = await _submit(gateway, "one")

@@ -18,7 +18,7 @@ from orchx.adapters.sandbox_process import ChildTimeout, SandboxProcess
 from orchx.domain.expressions import parse_expression, parse_template
 from orchx.domain.faults import EXPRESSION, RUNTIME, Fault, WorkflowFault
 from orchx.errors import Unavailable
-from orchx.ports.evaluator import Evaluator
+from orchx.ports.evaluator import Evaluator, WouldBlock
 from orchx.testing.in_process_evaluator import InProcessEvaluator
 
 WALL_MS = 1_000
@@ -89,6 +89,23 @@ def test_large_data_goes_to_a_child_even_if_the_expression_is_bounded(
 ) -> None:
     assert sandbox.evaluate(parse_expression("map(. + 1) | add"), [1] * 20_000, {}) == 40_000
     assert len(sandbox.idle_pids) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [(". as $x | $x", 1), ("map(. + 1)", [1] * 20_000), ("{a: .[0], n: length}", ["x" * 17_000])],
+)
+def test_who_must_not_block_gets_no_child(sandbox: SandboxEvaluator, text: str, data: Any) -> None:
+    with pytest.raises(WouldBlock):
+        sandbox.evaluate(parse_expression(text), data, {}, may_block=False)
+    assert sandbox.idle_pids == ()
+
+
+def test_who_must_not_block_gets_what_is_cheap(sandbox: SandboxEvaluator) -> None:
+    large = {"a": "x" * 100_000}
+    assert sandbox.evaluate(parse_expression(".a"), large, {}, may_block=False) == large["a"]
+    assert sandbox.evaluate(parse_expression("map(. + 1)"), [1], {}, may_block=False) == [2]
+    assert sandbox.idle_pids == ()
 
 
 def test_both_tiers_agree_with_the_evaluator_of_the_tests(sandbox: SandboxEvaluator) -> None:

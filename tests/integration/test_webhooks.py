@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hmac
 import json
 import socket
 import stat
@@ -19,7 +20,7 @@ from standardwebhooks import Webhook
 
 from orchx.adapters.address_guard import GuardedResolver
 from orchx.adapters.sqlite_deliveries import SqliteDeliveries
-from orchx.adapters.webhook_secret import FILE_NAME, webhook_secret
+from orchx.adapters.webhook_secret import FILE_NAME, tenant_secret, webhook_secret
 from orchx.adapters.webhook_sender import HttpWebhookSender, check_callback_url
 from orchx.domain import events as e
 from orchx.engine.reporter import Reporter
@@ -69,7 +70,7 @@ class Receiver:
             self.other_paths.append(request.path)
             return web.Response()
         body = await request.read()
-        Webhook(SECRET).verify(body, dict(request.headers))
+        Webhook(tenant_secret(SECRET, "acme")).verify(body, dict(request.headers))
         self.calls.append(json.loads(body))
         self.headers.append({key.lower(): value for key, value in request.headers.items()})
         async with self._arrived:
@@ -258,6 +259,25 @@ async def test_retry_after_is_honoured(receiver: Receiver, tmp_path: Path) -> No
     assert len(receiver.calls) == 1
 
 
+async def test_a_retry_after_that_is_no_time_stops_nothing(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    poison = {"Retry-After": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}
+    receiver.behaviours = [answering(503, **poison), ok]
+    log = FakeLog()
+    log.add(simple_run("w", callback=e.Callback(url=receiver.url)))
+    async with reporting(log, tmp_path, settings()) as deliveries:
+        (row,) = await deliveries.ended(1)
+    assert (row.status, row.attempts) == ("delivered", 2)
+
+
+async def test_each_tenant_s_webhooks_are_signed_with_a_secret_of_its_own(
+    receiver: Receiver,
+) -> None:
+    assert (await send(receiver.url, settings())).status == 204
+    assert (await send(receiver.url, settings(), tenant="globex")).status == 500  # not acme's
+
+
 async def test_a_flood_in_answer_is_cut(receiver: Receiver) -> None:
     written = 0
 
@@ -275,11 +295,12 @@ async def test_a_flood_in_answer_is_cut(receiver: Receiver) -> None:
     assert written < 100_000_000
 
 
-async def send(url: str, chosen: Settings) -> Answer:
+async def send(url: str, chosen: Settings, *, tenant: str = "acme") -> Answer:
     sender = HttpWebhookSender(chosen, SECRET)
     delivery = Delivery(
         id="msg_1",
         workflow_id="w",
+        tenant=tenant,
         position=1,
         url=url,
         event_type="t",
@@ -452,6 +473,14 @@ def test_a_bad_secret_is_refused_and_not_shown(secret: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         webhook_secret(Settings(webhooks=WebhookSettings(secret=secret)))
     assert len(secret) < 7 or secret not in str(caught.value)
+
+
+def test_a_tenant_s_secret_is_derived_from_the_master() -> None:
+    """As docs/http-api.md says: whoever has the master can compute it with any tool."""
+    derived = hmac.digest(b"s" * 32, b"acme", "sha256")
+    assert tenant_secret(SECRET, "acme") == "whsec_" + base64.b64encode(derived).decode()
+    Webhook(tenant_secret(SECRET, "acme"))
+    assert len({tenant_secret(SECRET, name) for name in ("acme", "globex", "", "ACME")}) == 4
 
 
 def test_a_configured_secret_is_used(tmp_path: Path) -> None:

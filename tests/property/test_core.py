@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from orchx.domain.decide import decide, open_workflow
 from orchx.domain.document import Definition
 from orchx.domain.document_parser import parse_definition
 from orchx.domain.evolve import evolve, fold
+from orchx.domain.expressions import Expression
 from orchx.domain.faults import COMMUNICATION, Fault
 from orchx.domain.json_values import JSON
 from orchx.domain.state import WorkflowState, call_site
@@ -152,13 +154,40 @@ def answer(call: e.CallDetails) -> tuple[JSON, Fault | None]:
     return {"n": call.arguments["n"] + 1}, None
 
 
-class Run:
-    """A workflow driven to its end; with `disorder`, by a world that repeats, loses, delays."""
+class Interrupted(Exception):
+    """Raised in the middle of a turn, which is to be dropped and made again."""
 
-    def __init__(self, definition: Definition, disorder: random.Random | None = None) -> None:
+
+class Impatient(RehearsalWorld):
+    """Runs out of time at any step, and interrupts turns at any evaluation."""
+
+    def out_of_time(self) -> bool:
+        return self.chance.random() < 0.3
+
+    def evaluate(self, expression: Expression, data: JSON, variables: Mapping[str, JSON]) -> JSON:
+        if self.chance.random() < 0.2:
+            raise Interrupted
+        return super().evaluate(expression, data, variables)
+
+
+class Run:
+    """A workflow driven to its end; with `disorder`, by a world that repeats, loses, delays.
+
+    With `haste` turns end after any step, and are dropped in the middle and made again.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        disorder: random.Random | None = None,
+        haste: random.Random | None = None,
+    ) -> None:
         self.definition = definition
         self.disorder = disorder
-        self.world = RehearsalWorld({"work": lambda _: None, "fail": lambda _: None})
+        functions = {"work": lambda _: None, "fail": lambda _: None}
+        self.world = (
+            RehearsalWorld(functions) if haste is None else Impatient(functions, chance=haste)
+        )
         self.history: list[tuple[e.AnyEvent, int]] = []
         self.requests: list[m.TaskRequest] = []
         self.mail: list[m.Message] = []
@@ -176,7 +205,7 @@ class Run:
             input={"n": 0},
             request=e.Request(),
         )
-        self._absorb(open_workflow(command, self.definition, self.world))
+        self._absorb(self._made(lambda: open_workflow(command, self.definition, self.world)))
         return self._finish()
 
     def resume(self, history: list[tuple[e.AnyEvent, int]]) -> Run:
@@ -201,7 +230,16 @@ class Run:
         raise AssertionError("no end")
 
     def _take(self, message: m.Message) -> Turn:
-        return decide(self.state, self.definition, message, self.world)
+        return self._made(lambda: decide(self.state, self.definition, message, self.world))
+
+    def _made(self, turn: Callable[[], Turn]) -> Turn:
+        """Return a turn once it is not interrupted, which must leave no trace."""
+        before = copy.deepcopy(self.state.as_json())
+        while True:
+            try:
+                return turn()
+            except Interrupted:
+                assert self.state.as_json() == before
 
     def _next_mail(self) -> m.Message:
         chance = self.disorder
@@ -219,13 +257,16 @@ class Run:
         return message
 
     def _absorb(self, turn: Turn) -> None:
+        self._keep(turn)
+        while turn.unsettled:
+            turn = self._take(m.Resume(again=False))
+            self._keep(turn)
+        check_not_stuck(self.state)
+
+    def _keep(self, turn: Turn) -> None:
         self.history += [(event, self.world.now_ms) for event in turn.events]
         self.state = turn.state
         check_consistent(self.state)
-        if turn.unsettled:
-            self._absorb(self._take(m.Resume(again=False)))
-            return
-        check_not_stuck(self.state)
         for effect in turn.effects:
             if isinstance(effect, m.Execute):
                 request = effect.request
@@ -283,6 +324,20 @@ def test_disorder_changes_neither_the_end_nor_how_often_things_are_done(
         if isinstance(event, e.TaskCompleted | e.TaskFaulted | e.TaskCancelled) and event.frame
     )
     assert set(ended.values()) <= {1}
+
+
+@settings(max_examples=200)
+@given(definitions(), st.integers(0, 2**32))
+def test_where_turns_end_changes_nothing_that_happens(definition: Definition, seed: int) -> None:
+    calm = Run(definition).start()
+    hasty = Run(definition, haste=random.Random(seed)).start()
+    wild = Run(definition, random.Random(seed), haste=random.Random(seed)).start()
+
+    assert hasty.end == wild.end == calm.end
+    assert Counter(request.key for request in hasty.requests) == Counter(
+        request.key for request in calm.requests
+    )
+    assert {request.key for request in wild.requests} == {r.key for r in calm.requests}
 
 
 @given(definitions(), st.integers(0, 2**32))

@@ -25,6 +25,7 @@ CAUGHT_WITHIN = {
     "new-key-per-retry": (300, {5}),
     "no-command-dedup": (200, {3, 5}),
     "no-redispatch": (200, {2}),
+    "orphan-children": (600, {9}),
     "skip-epoch-check": (600, {0, 2, 3, 4}),
 }
 

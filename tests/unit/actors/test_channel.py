@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from orchx.actors import channel
-from orchx.actors.channel import Channel, ChannelServer, socket_path
-from orchx.errors import DriverError, Fenced, Unavailable
+from orchx.actors.channel import Channel, ChannelServer, open_server, socket_path
+from orchx.actors.handles import Handles
+from orchx.errors import DriverError, Fenced, NoAnswer, Unavailable
+from orchx.settings import Settings
 
 LIMIT_S = 5.0
 
@@ -133,7 +136,7 @@ async def test_what_the_other_side_does_not_read_is_dropped(
     large = bytes(3_000_000)  # more than a socket's own buffer
     assert made.push("first", (large,))
     assert made.push("dropped", ())
-    with pytest.raises(Unavailable, match="wait for the other side"):
+    with pytest.raises(NoAnswer, match="wait for the other side"):
         made.ask("refused", ())
     await until(lambda: ("first", [large]) in listener.pushed)
     assert made.push("last", ())
@@ -165,3 +168,96 @@ def test_the_folder_must_be_ones_own(tmp_path: Path) -> None:
     with pytest.raises(DriverError):
         socket_path(tmp_path, "test", "actor")
     folder.chmod(0o700)
+
+
+# -- where there can be no socket ----------------------------------------------------------
+
+
+@pytest.fixture
+def long_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+async def test_a_long_temporary_folder_is_passed_over(
+    long_tmpdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = tmp_path / "s"
+    short.mkdir()
+    monkeypatch.setattr(channel, "SHORT_FOLDER", short)
+    path = socket_path(tmp_path, "test", "owner-dedicated-999")
+    assert path.parent.parent == short
+    assert path.parent.stat().st_mode & 0o077 == 0
+    assert path.parent == socket_path(tmp_path, "test", "any").parent  # whatever the name
+
+
+def test_a_folder_that_is_just_short_enough_leaves_room_for_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "SHORT_FOLDER", tmp_path / "short")
+    (tmp_path / "short").mkdir()
+    monkeypatch.setattr(channel, "MAX_FOLDER_BYTES", 1_000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = socket_path(tmp_path, "test", "any").parent
+    monkeypatch.setattr(channel, "MAX_FOLDER_BYTES", len(os.fsencode(folder)))
+    assert socket_path(tmp_path, "test", "any").parent == folder
+    monkeypatch.setattr(channel, "MAX_FOLDER_BYTES", len(os.fsencode(folder)) - 1)
+    assert socket_path(tmp_path, "test", "any").parent == tmp_path / "short" / folder.name
+
+
+def test_the_longest_path_is_one_that_a_socket_takes() -> None:
+    longest_name, draft = 32, len(".4194304")
+    assert channel.MAX_FOLDER_BYTES + 1 + longest_name + draft <= 107
+
+
+async def test_an_actor_whose_socket_cannot_be_made_goes_on_without(
+    tmp_path: Path, path: Path
+) -> None:
+    listener = Listener()
+    too_long = path.parent / ("x" * 120)
+    assert await open_server(lambda: too_long, listener.serve) is None
+    path.parent.chmod(0o755)
+    try:
+        assert await open_server(lambda: socket_path(tmp_path, "test", "a"), listener.serve) is None
+    finally:
+        path.parent.chmod(0o700)
+
+
+async def test_an_actor_whose_socket_can_be_made_is_reached(path: Path) -> None:
+    listener = Listener()
+    server = await open_server(lambda: path, listener.serve)
+    assert server is not None
+    made = Channel(path)
+    made.push("hello", ())
+    await until(lambda: made.end is not None)
+    assert made.push("hello", ())
+    await until(lambda: listener.pushed)
+    made.close()
+    await until(lambda: made.end is not None and not made.end.alive)
+    server.close()
+
+
+async def test_whoever_calls_where_there_can_be_no_socket_calls_by_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path, namespace="test")
+    folder = socket_path(settings.data_dir, settings.namespace, "any").parent
+    folder.chmod(0o755)  # as if it were somebody else's
+    handles = Handles(settings)
+    by_ray: list[str] = []
+
+    def no_actor(name: str) -> Any:
+        by_ray.append(name)
+        raise Unavailable("there is no Ray here")
+
+    monkeypatch.setattr(handles, "_handle", no_actor)
+    try:
+        handles.push("owner-1", "deliver", b"")
+        with pytest.raises(Unavailable, match="no Ray here"):
+            await handles.ask("owner-1", "alive", timeout_s=1.0)
+        assert by_ray == ["owner-1"] * 2
+        handles.close()
+    finally:
+        folder.chmod(0o700)

@@ -27,20 +27,48 @@ from orchx.adapters.address_guard import AddressGuard, AddressRefused, GuardedRe
         "::ffff:10.0.0.1",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
+        "64:ff9b:1::8.8.8.8",  # NAT64 of one's own network
+        "64:ff9b:1:7f00:0:100::",
+        "::127.0.0.1",  # IPv4-compatible
+        "::10.0.0.1",
+        "::8.8.8.8",
+        "::ffff:0:127.0.0.1",  # SIIT
+        "::ffff:0:8.8.8.8",
+        "5f00::1",  # segment routing
+        "4000::1",  # not given out to anybody
     ],
 )
 def test_what_is_not_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "8.8.8.8",
+        "2606:4700:4700::1111",
+        "2a00:1450:4001::8a",
+        "::ffff:8.8.8.8",
+        "64:ff9b::8.8.8.8",
+        "2002:808:808::",
+    ],
+)
 def test_what_is_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize(
     "url",
-    ["file:///etc/passwd", "http:///x", "http://[::1]/", "http://127.0.0.1:1/", "http://a:x/"],
+    [
+        "file:///etc/passwd",
+        "http:///x",
+        "http://[::1]/",
+        "http://127.0.0.1:1/",
+        "http://a:x/",
+        "http://[::127.0.0.1]/",
+        "http://[::ffff:0:7f00:1]/",
+        "http://[64:ff9b:1::7f00:1]/",
+    ],
 )
 def test_urls_that_are_refused_at_sight(url: str) -> None:
     with pytest.raises(AddressRefused):

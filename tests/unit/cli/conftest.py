@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import pytest
@@ -39,12 +39,15 @@ class Asked:
         return json.loads(self.body)
 
 
+Answer: TypeAlias = tuple[int, Any, dict[str, str]]
+
+
 @dataclass
 class Api:
-    """Answers by method and path; each answer is (status, body, headers)."""
+    """Answers by method and path; each answer is (status, body, headers), or makes one."""
 
     url: str = ""
-    answers: dict[str, tuple[int, Any, dict[str, str]]] = field(default_factory=dict)
+    answers: dict[str, Answer | Callable[[Asked], Answer]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
@@ -61,8 +64,8 @@ class Api:
         self.asked.append(asked)
         self.arrived.release()
         nothing = {"detail": f"no {asked.path} in this test"}
-        missing: tuple[int, Any, dict[str, str]] = (404, nothing, {})
-        status, body, headers = self.answers.get(f"{asked.method} {asked.path}", missing)
+        found = self.answers.get(f"{asked.method} {asked.path}", (404, nothing, {}))
+        status, body, headers = found(asked) if callable(found) else found
         if not isinstance(body, bytes):
             headers = {"Content-Type": "application/json", **headers}
             body = b"" if body is None else json.dumps(body).encode()

@@ -8,15 +8,19 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from typer.main import get_command
 
+from orchx.adapters.webhook_secret import tenant_secret, webhook_secret
+from orchx.cli import deliveries as deliveries_command
 from orchx.cli.demo_command import DemoOptions
 from orchx.cli.main import OrchxGroup, app
 from orchx.cli.submit import with_default_wait
 from orchx.cli.up_command import UpOptions
-from tests.unit.cli.conftest import HISTORY, Api, Cli, sse, workflow
+from orchx.settings import Settings
+from tests.unit.cli.conftest import HISTORY, Answer, Api, Asked, Cli, sse, workflow
 
 ID = "wf_06f8k3a1b2c3d4e5f6g7h8"
 
@@ -273,6 +277,72 @@ def test_deliveries(cli: Cli, api: Api) -> None:
     assert cli.run("deliveries", "replay").exit_code == 2
 
 
+def undelivered(api: Api, count: int) -> dict[str, str]:
+    """Have the server hold so many deliveries, by page; return the status of each."""
+    held = {f"msg_{number:04}": "undelivered" for number in range(count)}
+
+    def list_(asked: Asked) -> Answer:
+        query = dict(parse_qsl(asked.query))
+        limit, after = int(query["limit"]), query.get("cursor", "")
+        behind = [key for key in held if key > after and held[key] == query["status"]]
+        page = [{"id": key, "workflowId": "w", "status": held[key]} for key in behind[:limit]]
+        following = f"</v1/deliveries?{urlencode({**query, 'cursor': behind[:limit][-1]})}>"
+        headers = {"Link": f'{following}; rel="next"'} if len(behind) > limit else {}
+        return 200, {"deliveries": page}, headers
+
+    def replay(asked: Asked) -> Answer:
+        ids = [key for key in asked.json["ids"] if held[key] == "undelivered"]
+        # every other one fails at once again
+        held.update((key, "delivered") for key in ids if int(key[-4:]) % 2)
+        return 200, {"replayed": len(ids)}, {}
+
+    api.answers |= {"GET /v1/deliveries": list_, "POST /v1/deliveries/replay": replay}
+    return held
+
+
+def test_replay_all_replays_each_one_once_and_all_of_them(cli: Cli, api: Api) -> None:
+    held = undelivered(api, 1_201)
+    assert cli.run("deliveries", "replay", "--all").stdout == "1201 will be sent again\n"
+    replayed = [key for asked in api.asked if asked.method == "POST" for key in asked.json["ids"]]
+    assert replayed == list(held)
+    assert max(len(a.json["ids"]) for a in api.asked if a.method == "POST") == 500
+
+
+def test_replay_all_says_where_it_stops(
+    cli: Cli, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries_command, "MAX_REPLAYED", 3)
+    undelivered(api, 9)
+    assert cli.run("deliveries", "replay", "--all").stdout == (
+        "3 will be sent again\nThere are more: run it again.\n"
+    )
+
+
+def test_deliveries_says_when_there_is_more(cli: Cli, api: Api) -> None:
+    undelivered(api, 3)
+    options = ("deliveries", "list", "--status", "undelivered", "--limit")
+    assert "There are more: --limit 4 shows them." in cli.run(*options, "2").stdout
+    assert "more" not in cli.run(*options, "3").stdout
+    found = json.loads(cli.run(*options, "2", "--json").stdout)
+    assert ([each["id"] for each in found["deliveries"]], found["more"]) == (
+        ["msg_0000", "msg_0001"],
+        True,
+    )
+
+
+def test_a_tenant_s_webhook_secret_is_shown(cli: Cli, tmp_path: Path) -> None:
+    options = ("deliveries", "secret", "--data-dir", str(tmp_path), "--tenant")
+    shown_ = cli.run(*options, "hr")
+    master = webhook_secret(Settings(data_dir=tmp_path))
+    assert shown_.stdout == f"{tenant_secret(master, 'hr')}\n", "stdout is the secret alone"
+    assert "receivers of hr" in shown_.stderr
+    other = json.loads(cli.run(*options, "it", "--json").stdout)
+    assert other == {"tenant": "it", "secret": tenant_secret(master, "it")}
+    missing = cli.run("deliveries", "secret", "--tenant", "hr", "--data-dir", str(tmp_path / "no"))
+    assert missing.exit_code == 2, "a secret made in a wrong folder would be nobody's"
+    assert not (tmp_path / "no").exists()
+
+
 def test_keys_are_made_listed_and_revoked(cli: Cli, tmp_path: Path) -> None:
     data = ("--data-dir", str(tmp_path))
     made = cli.run("keys", "create", "ci", "--scope", "submit", "--scope", "read", *data)
@@ -315,6 +385,8 @@ def test_up_and_demo_hand_their_options_over(
         tasks=("a", "b"),
         definitions=(),
         services=(),
+        examples=False,
+        sandbox_port=8610,
         authentication=False,
         log_level=None,
         json=False,

@@ -36,6 +36,14 @@ def test_a_server_that_is_not_ready_fails(cli: Cli, api: Api, tmp_path: Path) ->
     assert "is not ready (owners: starting)" in result.stdout
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:86000", "127.0.0.1:8600", "http://[:1"])
+def test_a_wrong_url_is_wrong_usage(cli: Cli, tmp_path: Path, url: str) -> None:
+    result = cli.run("doctor", "--data-dir", str(tmp_path), "--url", url)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {url}: is no address of a server\n")
+    assert "ORCHX_URL" in result.stderr
+
+
 def test_a_port_that_something_else_has(cli: Cli, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

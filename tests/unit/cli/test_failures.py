@@ -50,6 +50,17 @@ def test_exit_codes_tell_whose_turn_it_is(
     assert "Traceback" not in result.stderr
 
 
+def test_the_key_of_a_submission_that_may_have_been_taken_is_told(cli: Cli, api: Api) -> None:
+    api.refuse("POST /v1/requests", "internal-error", 500)
+    result = cli.run("submit", "a.b")
+    key = api.asked[-1].headers["idempotency-key"]
+    assert f"Sent again with --key {key}, it runs once, " in result.stderr
+    told = json.loads(cli.run("submit", "a.b", "--json").stderr)["error"]
+    assert told["idempotencyKey"] == api.asked[-1].headers["idempotency-key"] != key
+    api.refuse("POST /v1/requests", "invalid-request", 422)
+    assert "--key" not in cli.run("submit", "a.b").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -21,6 +21,7 @@ from orchx.errors import (
     InvalidDocument,
     InvalidRequest,
     NotFound,
+    OrchxError,
     Overloaded,
     StorageFull,
     Unauthenticated,
@@ -249,6 +250,49 @@ def test_a_silent_server_is_not_asked_again() -> None:
     assert len(server.requests) == 1
 
 
+def test_a_submission_is_sent_again_with_its_key_to_a_silent_server() -> None:
+    silence = httpx.ReadTimeout("slow")
+    server = Server(silence, silence, accepted(**{"Idempotency-Replayed": "true"}))
+    done = server.client(retries=QUICK).submit({"type": "a.b"})
+    assert done.replayed
+    keys = [request.headers["idempotency-key"] for request in server.requests]
+    assert keys == [done.idempotency_key] * 3
+
+
+FAILURES = (httpx.ReadTimeout("slow"), httpx.ReadError("reset"), httpx.Response(500))
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_submission_that_fails_leaves_its_key(failure: Answer) -> None:
+    server = Server(*[failure] * 4)
+    client = server.client(retries=RetryPolicy(limit=1, first_delay_s=0.0))
+    with pytest.raises(OrchxError) as caught:
+        client.submit({"type": "a.b"})
+    assert caught.value.idempotency_key == server.requests[-1].headers["idempotency-key"]
+    with pytest.raises(OrchxError) as caught:
+        client.submit_batch([{"type": "a.b"}])
+    assert caught.value.idempotency_key == server.requests[-1].headers["idempotency-key"]
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 2
+
+
+def test_the_key_is_left_too_when_waiting_fails() -> None:
+    server = Server(accepted(), httpx.ReadTimeout("slow"))
+    with pytest.raises(Unavailable) as caught:
+        server.client().submit({"type": "a.b"}, key="mine", wait_s=90)
+    assert caught.value.idempotency_key == "mine"
+
+
+async def test_the_async_face_leaves_the_key_too() -> None:
+    server = Server(*[httpx.ReadTimeout("slow") for _ in range(2)])
+    transport = httpx.MockTransport(server)
+    policy = RetryPolicy(limit=1, first_delay_s=0.0)
+    async with AsyncClient("http://orchx", transport=transport, retries=policy) as client:
+        with pytest.raises(Unavailable) as caught:
+            await client.submit({"type": "a.b"})
+    keys = {request.headers["idempotency-key"] for request in server.requests}
+    assert (keys, len(server.requests)) == ({caught.value.idempotency_key}, 2)
+
+
 def test_the_delay_grows_within_bounds_and_respects_the_server() -> None:
     policy = RetryPolicy(limit=10, first_delay_s=1.0, max_delay_s=4.0, jitter=lambda: 0.0)
     assert [policy.delay_s(retry) for retry in (1, 2, 3, 4)] == [1.0, 2.0, 4.0, 4.0]
@@ -317,6 +361,29 @@ def test_ready_tells_the_parts_that_are_not() -> None:
     assert (state.ready, state.parts) == (False, {"queue": "starting"})
     assert state.server_time is not None
     assert state.server_time.isoformat() == "2026-03-02T09:30:00+00:00"
+
+
+@pytest.mark.parametrize("date", ["soon", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
+def test_a_server_whose_date_is_none_is_ready_all_the_same(date: str) -> None:
+    server = Server(httpx.Response(200, json={"ready": True}, headers={"Date": date}))
+    state = server.client().ready()
+    assert (state.ready, state.server_time) == (True, None)
+
+
+def test_deliveries_come_page_by_page() -> None:
+    def page(*ids: str, **headers: str) -> httpx.Response:
+        rows = [{"id": each, "workflowId": "wf_1", "status": "pending"} for each in ids]
+        return httpx.Response(200, json={"deliveries": rows}, headers=headers)
+
+    server = Server(page("a", "b", Link='</v1/deliveries?limit=500&cursor=x>; rel="next"'))
+    found = server.client().deliveries.list(workflow="wf_1")
+    assert next(found).id == "a"
+    server.answers.append(page("c"))
+    assert [each.id for each in found] == ["b", "c"]
+    assert [str(request.url.query, "ascii") for request in server.requests] == [
+        "workflow=wf_1&limit=500",
+        "limit=500&cursor=x",
+    ]
 
 
 def test_what_json_cannot_hold_is_refused_here() -> None:

@@ -134,7 +134,15 @@ class Stage:
         self.world.now_ms += ms
         return self.take(m.TimerFired())
 
-    def deliver(self, type_: str, data: JSON = None, *, id_: str = "", **attributes: JSON) -> Turn:
+    def deliver(
+        self,
+        type_: str,
+        data: JSON = None,
+        *,
+        id_: str = "",
+        broadcast: bool = False,
+        **attributes: JSON,
+    ) -> Turn:
         event = {"specversion": "1.0", "id": "1", "source": "https://tests", "type": type_}
         return self.take(
             m.DeliverEvent(
@@ -142,6 +150,7 @@ class Stage:
                 workflow_id=WORKFLOW_ID,
                 created_at_ms=self.world.now_ms,
                 event={**event, **attributes, "data": data},
+                broadcast=broadcast,
             )
         )
 

@@ -6,7 +6,13 @@ import msgspec
 import pytest
 
 from orchx.domain import events
-from orchx.domain.cloud_events import CloudEvents, LogCloudEvents, cloud_event_type, rfc3339
+from orchx.domain.cloud_events import (
+    MAX_TIME_MS,
+    CloudEvents,
+    LogCloudEvents,
+    cloud_event_type,
+    rfc3339,
+)
 from orchx.domain.events import AnyEvent, Record
 from orchx.domain.faults import COMMUNICATION, Fault
 
@@ -88,3 +94,18 @@ def test_records_of_a_whole_log_are_named_once_their_start_was_seen() -> None:
 def test_times_are_utc_with_milliseconds() -> None:
     assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
     assert rfc3339(1_772_357_400_999) == "2026-03-01T09:30:00.999Z"
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "shown"),
+    [
+        (MAX_TIME_MS, "9998-12-31T23:59:59.999Z"),
+        (MAX_TIME_MS + 1, "9998-12-31T23:59:59.999Z"),
+        (253_402_387_139_000, "9998-12-31T23:59:59.999Z"),
+        (2**63 - 1, "9998-12-31T23:59:59.999Z"),
+        (-1, "1970-01-01T00:00:00.000Z"),
+        (-(2**63), "1970-01-01T00:00:00.000Z"),
+    ],
+)
+def test_a_time_that_no_calendar_has_is_shown_as_the_nearest_one(at_ms: int, shown: str) -> None:
+    assert rfc3339(at_ms) == shown

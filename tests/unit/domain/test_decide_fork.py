@@ -139,6 +139,55 @@ def test_an_instantaneous_winner_keeps_the_others_from_beginning() -> None:
     assert stage.requests() == []
 
 
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_branch_that_is_skipped_does_not_win_the_race(first: str) -> None:
+    tasks = {"a": "{if: .no, call: work}", "b": "{call: work}"}
+    order = [first, "b" if first == "a" else "a"]
+    branches = ", ".join(f"{{{name}: {tasks[name]}}}" for name in order)
+    stage = Stage(f"do: [{{race: {{fork: {{compete: true, branches: [{branches}]}}}}}}]", {"n": 1})
+    assert stage.calls() == ["b"]
+    stage.answer("b", "won")
+
+    assert (stage.state.status, stage.state.output) == ("completed", "won")
+
+
+def test_a_race_that_nobody_runs_gives_the_forks_input() -> None:
+    stage = Stage("""
+        do:
+          - race:
+              input: {from: .in}
+              fork: {compete: true, branches: [{a: {if: .no, call: w}}, {b: {if: .no, call: w}}]}
+    """, {"in": {"n": 1}})  # fmt: skip
+
+    assert (stage.state.status, stage.state.output) == ("completed", {"n": 1})
+
+
+def test_a_race_that_one_skips_and_the_others_fail_fails() -> None:
+    stage = Stage("""
+        do:
+          - race: {fork: {compete: true, branches: [{a: {if: .no, call: w}}, {b: {call: w}}]}}
+    """)
+    stage.answer("b", error=unavailable(502))
+
+    assert stage.state.error is not None
+    assert (stage.state.status, stage.state.error.status) == ("faulted", 502)
+
+
+def test_whoever_comes_after_a_skipped_branch_still_runs_the_race() -> None:
+    stage = Stage("""
+        do:
+          - race:
+              fork:
+                compete: true
+                branches:
+                  - a: {if: .no, call: work}
+                  - b: {metadata: {orchx: {after: [a]}}, call: work, with: {saw: "${ $after.a }"}}
+    """, {"n": 1})  # fmt: skip
+    (request,) = stage.requests()
+
+    assert request.call.arguments == {"saw": {"n": 1}}
+
+
 def test_end_in_a_branch_ends_the_workflow_with_what_that_branch_gave() -> None:
     stage = Stage("""
         do:

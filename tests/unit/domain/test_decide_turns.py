@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchx.domain import decide as deciding
+from orchx.domain import decide_listen
 from orchx.domain import messages as m
 from orchx.domain import turn as turning
 from orchx.domain.decide import decide
@@ -16,7 +17,7 @@ from orchx.domain.messages import Abandon, DeliverEvent, Execute, Finish, Resume
 from orchx.domain.state import WorkflowState
 from orchx.domain.turn import MAX_EVENTS_PER_TURN
 from orchx.errors import Bug
-from tests.unit.domain.stage import WORKFLOW_ID, Stage, document, kind_of, unavailable
+from tests.unit.domain.stage import WORKFLOW_ID, Stage, World, document, kind_of, unavailable
 
 BUSY = """
     do:
@@ -90,7 +91,7 @@ def test_a_command_counts_once() -> None:
 def test_the_inbox_is_bounded_and_what_is_refused_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(deciding, "MAX_INBOX", 2)
+    monkeypatch.setattr(decide_listen, "MAX_INBOX", 2)
     stage = Stage("do: [{a: {call: work}}]")
     for number in range(4):
         stage.deliver("t", number)
@@ -151,6 +152,30 @@ def test_a_long_loop_is_the_same_in_several_turns_as_in_one() -> None:
 
     assert stage.turns > 1
     assert stage.state.output == {"n": 1499 * 750}
+
+
+class Hurried(World):
+    """A world that never has time."""
+
+    def out_of_time(self) -> bool:
+        return True
+
+
+def test_a_turn_without_time_makes_one_step_and_the_next_goes_on() -> None:
+    body = "do: [{a: {set: {n: 1}}}, {b: {set: {n: 2}}}, {c: {set: {n: 3}}}, {d: {call: work}}]"
+    at_once, hurried = Stage(body), Stage(body, world=Hurried({}))
+
+    assert (at_once.turns, hurried.turns) == (1, 6)
+    assert hurried.types() == at_once.types()
+    assert hurried.state == at_once.state
+    assert hurried.requests() == at_once.requests()
+
+
+def test_a_turn_without_time_that_has_nothing_to_record_ends() -> None:
+    stage = Stage(BUSY, world=Hurried({}))
+    turn = stage.take(Resume())
+
+    assert (turn.events, turn.unsettled) == ([], False)
 
 
 def test_the_input_of_a_workflow_is_checked_before_anything_runs() -> None:

@@ -50,6 +50,7 @@ EXTRA: list[e.AnyEvent] = [
     e.WorkflowActivated(),
     e.WorkflowPassivated(due_at_ms=5),
     e.CommandRefused(command_id="c", reason="late"),
+    e.EventsDropped(command_ids=["x"]),
     e.CancelRequested(command_id="d", reason="why"),
     e.WorkflowCancelled(reason="why"),
     e.WorkflowFaulted(error=unavailable()),
@@ -99,7 +100,7 @@ def test_an_end_leaves_nothing_under_way(event: e.AnyEvent) -> None:
 
 
 def test_commands_are_remembered_whatever_became_of_them() -> None:
-    state = fold("w", [(event, 0) for event in EXTRA[:4]])
+    state = fold("w", [(event, 0) for event in EXTRA[:5]])
 
     assert state.commands == {"c", "d"}
     assert state.cancel_reason == "why"

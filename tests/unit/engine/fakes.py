@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from orchx.domain.events import Record
 from orchx.engine.webhook_sending import Answer
 from orchx.errors import DriverError
-from orchx.ports.deliveries import Delivery, DeliveryStatus
+from orchx.ports.deliveries import Delivery, DeliveryStatus, EndedStatus, Place
 from orchx.ports.event_log import Claim, Claimed
 from orchx.ports.state_store import TERMINAL, Filter, Page, WorkflowSummary
 from tests.unit.engine.histories import numbered
@@ -57,7 +57,12 @@ class FakeLog:
         raise NotImplementedError
 
     async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
-        raise NotImplementedError
+        await self.awaits.point()
+        found: dict[str, int] = {}
+        for record in self.records:
+            if record.workflow_id in workflow_ids:
+                found[record.workflow_id] = max(found.get(record.workflow_id, 0), record.epoch)
+        return found
 
     async def read(
         self, workflow_id: str, *, after_offset: int = 0, limit: int | None = None
@@ -151,13 +156,16 @@ class FakeDeliveries:
         await self.awaits.point()
         return self.saved_offset
 
-    async def due(self, *, now_ms: int, limit: int) -> Sequence[Delivery]:
+    async def due(
+        self, *, now_ms: int, limit: int, without_hosts: Collection[str] = ()
+    ) -> Sequence[Delivery]:
         await self.awaits.point()
         heads: dict[str, Delivery] = {}
         for row in self.of():
             if row.status == "pending":
                 heads.setdefault(row.workflow_id, row)
-        return [row for row in heads.values() if row.next_attempt_at_ms <= now_ms][:limit]
+        due = [row for row in heads.values() if row.next_attempt_at_ms <= now_ms]
+        return [row for row in due if row.host not in without_hosts][:limit]
 
     async def update(self, deliveries: Sequence[Delivery]) -> None:
         await self.awaits.point()
@@ -169,6 +177,7 @@ class FakeDeliveries:
         *,
         status: DeliveryStatus | None = None,
         workflow_id: str | None = None,
+        after: Place | None = None,
         limit: int = 100,
     ) -> Sequence[Delivery]:
         return [row for row in self.of(workflow_id) if status in (None, row.status)][:limit]
@@ -183,6 +192,9 @@ class FakeDeliveries:
                 )
                 count += 1
         return count
+
+    async def prune(self, *, status: EndedStatus, ended_before_ms: int, limit: int) -> int:
+        raise NotImplementedError
 
     async def close(self) -> None:
         pass

@@ -3,119 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pytest
 
 from orchx.domain import events as e
-from orchx.domain.events import Record, Request
-from orchx.domain.messages import AnyCommand, CancelWorkflow, StartWorkflow
+from orchx.domain.events import Record
+from orchx.domain.messages import CancelWorkflow
 from orchx.engine import gateway as gateway_module
-from orchx.engine.admission import Admission
-from orchx.engine.endings import RETRY_PAUSE_S, DispatcherMail
-from orchx.engine.gateway import EngineGateway, pending
+from orchx.engine.endings import RETRY_PAUSE_S
+from orchx.engine.gateway import pending
 from orchx.errors import DriverError, NotFound, Unavailable
-from orchx.ports.supervision import Ending, Load
-from orchx.settings import AdmissionSettings
-from orchx.testing.memory_catalog import MemoryCatalog
-from orchx.testing.memory_command_queue import MemoryCommandQueue
-from orchx.testing.memory_deliveries import MemoryDeliveries
-from orchx.testing.memory_event_log import MemoryEventLog
-from orchx.testing.memory_state_store import MemoryStateStore
-from orchx.testing.virtual_clock import VirtualClock
-from tests.unit.engine.histories import started, task_completed, turn
+from tests.unit.engine.gateway_rig import Rig, ending, make_rig, start
+from tests.unit.engine.histories import simple_run, started, task_completed, turn
+from tests.unit.engine.short_pages import ShortPages
 
 FAILURES = [Unavailable("away"), DriverError("broken"), RuntimeError("unforeseen")]
-
-
-@dataclass
-class Link:
-    """A Dispatcher that is told what to answer; an exception in the queue is raised."""
-
-    answers: asyncio.Queue[list[Ending] | Exception] = field(default_factory=asyncio.Queue)
-    offers: list[Exception] = field(default_factory=list)
-    offered: list[AnyCommand] = field(default_factory=list)
-    watched: list[str] = field(default_factory=list)
-
-    async def offer(
-        self, commands: Sequence[AnyCommand], *, watcher: str, watched: Sequence[str]
-    ) -> Load:
-        if self.offers:
-            raise self.offers.pop(0)
-        self.offered += commands
-        self.watched += watched
-        return Load(waiting=0, by_tenant={}, running=0)
-
-    async def watch(self, watcher: str, workflow_ids: Sequence[str]) -> Sequence[str]:
-        return workflow_ids
-
-    async def endings(self, watcher: str, timeout_s: float) -> Sequence[Ending]:
-        answer = await self.answers.get()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-@dataclass
-class Rig:
-    link: Link
-    clock: VirtualClock
-    mail: DispatcherMail
-    log: MemoryEventLog
-    queue: MemoryCommandQueue
-    store: MemoryStateStore
-    gateway: EngineGateway
-
-
-async def _nothing() -> None:
-    pass
-
-
-async def _no_metrics() -> bytes:
-    return b""
-
-
-def make_rig() -> Rig:
-    link, clock, queue, store = Link(), VirtualClock(), MemoryCommandQueue(), MemoryStateStore()
-    log = MemoryEventLog()
-    mail = DispatcherMail(link, "w", clock)
-    gateway = EngineGateway(
-        queue=queue,
-        log=log,
-        store=store,
-        catalog=MemoryCatalog(),
-        deliveries=MemoryDeliveries(),
-        mail=mail,
-        admission=Admission(AdmissionSettings()),
-        clock=clock,
-        barrier=_nothing,
-        exposition=_no_metrics,
-    )
-    return Rig(link, clock, mail, log, queue, store, gateway)
 
 
 @pytest.fixture
 async def rig() -> Rig:
     return make_rig()
-
-
-def start(workflow_id: str = "wf") -> StartWorkflow:
-    return StartWorkflow(
-        id=workflow_id,
-        workflow_id=workflow_id,
-        created_at_ms=1,
-        namespace="hr",
-        name="leave",
-        version="1.0.0",
-        digest="d",
-        input={"large": "x" * 1000},
-        request=Request(labels={"a": "b"}),
-    )
-
-
-def ending(workflow_id: str = "wf") -> Ending:
-    return Ending(workflow_id=workflow_id, status="completed", ended_at_ms=9, output=3, told=True)
 
 
 async def test_what_was_accepted_is_found_with_its_input(rig: Rig) -> None:
@@ -224,3 +131,27 @@ async def test_a_history_of_nothing(rig: Rig) -> None:
         await rig.gateway.history("nobody")
     await rig.gateway.submit([start()])
     assert not (await rig.gateway.history("wf")).records
+
+
+async def test_a_history_is_whole_though_pages_of_the_log_end_early() -> None:
+    rig = make_rig(ShortPages())
+    await history_of(rig, 5)
+    page = await rig.gateway.history("wf", limit=100)
+    assert [record.offset for record in page.records] == list(range(1, 9))
+    assert not page.more
+
+
+async def test_following_goes_on_though_pages_of_the_log_end_early() -> None:
+    rig = make_rig(ShortPages())
+    await rig.gateway.submit([start()])
+    await rig.log.append(simple_run("wf", tasks=3))
+    # the clock stands still: whoever sleeps before the end never wakes
+    followed = asyncio.create_task(_all_of(rig))
+    await rig.clock.advance(0)
+    await rig.clock.advance(0)
+    assert followed.done()
+    assert [record.offset for record in followed.result()] == list(range(1, 10))
+
+
+async def _all_of(rig: Rig) -> list[Record]:
+    return [one async for one in rig.gateway.follow("wf") if one is not None]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
 
 import pytest
 
 from orchx.domain import messages as m
-from orchx.domain.document import Definition
-from orchx.domain.document_parser import canonical_json, parse_definition
-from orchx.domain.environment import CallTarget
 from orchx.domain.events import (
     DefinitionRef,
     Record,
@@ -21,136 +16,11 @@ from orchx.domain.events import (
     encode_event,
     type_of,
 )
-from orchx.domain.lineage import AcceptedRecords
 from orchx.domain.turn import MAX_BYTES_PER_TURN
-from orchx.engine.activation import Activator
-from orchx.engine.environment import Directory, SchemaChecker, World
-from orchx.engine.outbox import Outbox
-from orchx.engine.owner import Owner
-from orchx.engine.plans import Plans
-from orchx.ports.catalog import StoredDefinition
 from orchx.ports.event_log import Claim
-from orchx.ports.supervision import Assignment, OwnerReport
-from orchx.settings import OwnerSettings, SweepSettings
-from orchx.testing.in_process_evaluator import InProcessEvaluator
-from orchx.testing.memory_catalog import MemoryCatalog
+from orchx.ports.supervision import Assignment
 from orchx.testing.memory_event_log import MemoryEventLog
-from orchx.testing.rehearsal import RehearsalWorld
-from orchx.testing.virtual_clock import VirtualClock
-
-T = TypeVar("T")
-HEADER = {"dsl": "1.0.3", "namespace": "t", "name": "w", "version": "1.0.0"}
-CALL = {"call": "work", "with": {"n": 1}}
-
-
-async def inline(function: Callable[[], T]) -> T:
-    return function()
-
-
-class Pool:
-    """Takes calls and answers none."""
-
-    def __init__(self) -> None:
-        self.requests: list[m.TaskRequest] = []
-
-    def submit(self, requests: Sequence[m.TaskRequest]) -> None:
-        self.requests += requests
-
-    def abandon(self, executions: Sequence[str]) -> None:
-        """Mind nothing."""
-
-    async def unknown(self, executions: Sequence[str]) -> Sequence[str]:
-        return list(executions)
-
-
-class Dispatcher:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.reports: list[OwnerReport] = []
-
-    def report(self, report: OwnerReport) -> None:
-        self.reports.append(report)
-
-    @property
-    def ended(self) -> list[str]:
-        return [f"{e.workflow_id} {e.status}" for r in self.reports for e in r.ended]
-
-    @property
-    def lost(self) -> list[str]:
-        return [workflow_id for r in self.reports for workflow_id in r.lost]
-
-
-class Stage:
-    """An owner with everything around it in memory."""
-
-    def __init__(self, log: MemoryEventLog) -> None:
-        self.log = log
-        self.clock = VirtualClock()
-        self.pool = Pool()
-        self.dispatcher = Dispatcher()
-        self.catalog = MemoryCatalog()
-        world = World(
-            owner="owner",
-            evaluator=InProcessEvaluator(),
-            policy=RehearsalWorld({}),  # type: ignore[arg-type]  # no choice is made here
-            directory=Directory({"work": CallTarget(kind="function")}, ()),
-            schemas=SchemaChecker(),
-            now=self.clock.now_ms,
-        )
-        self.owner = Owner(
-            name="owner",
-            incarnation="owner#1",
-            log=log,
-            activator=Activator("owner#1", log, Plans(log, self.catalog), world, inline),
-            world=world,
-            pools={"io": self.pool, "cpu": self.pool},
-            outbox=Outbox("owner", "owner#1", self.dispatcher),
-            clock=self.clock,
-            offload=inline,
-            settings=OwnerSettings(lease_ms=10_000),
-            sweep=SweepSettings(),
-        )
-
-    async def start(self, workflow_id: str, *tasks: object, input_: object = None) -> None:
-        name = workflow_id.replace("_", "-")
-        header = {**HEADER, "name": name}
-        do = [{f"t{number}": task} for number, task in enumerate(tasks)]
-        definition: Definition = parse_definition({"document": header, "do": do})
-        await self.catalog.publish(
-            StoredDefinition(
-                namespace="t",
-                name=name,
-                version="1.0.0",
-                digest=definition.digest,
-                source=canonical_json(definition.source),
-                text="",
-                created_at_ms=0,
-            )
-        )
-        command = m.StartWorkflow(
-            id=workflow_id,
-            workflow_id=workflow_id,
-            created_at_ms=0,
-            namespace="t",
-            name=name,
-            version="1.0.0",
-            digest=definition.digest,
-            input=input_,
-            request=Request(),
-        )
-        self.owner.deliver([Assignment(workflow_id=workflow_id, command=command)])
-
-    async def history(self, workflow_id: str) -> list[Record]:
-        return list(AcceptedRecords().of(await self.log.read(workflow_id)))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    for _ in range(20_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it did not come about")
+from tests.unit.engine.owning import CALL, Stage, until
 
 
 @pytest.fixture
@@ -213,6 +83,16 @@ async def test_after_its_lease_an_owner_lets_go_of_what_others_took(stage: Stage
     assert [r.workflow_id for r in stage.pool.requests[:2]] == ["wf_taken", "wf_kept"]
     assert all(r.workflow_id == "wf_kept" for r in stage.pool.requests[2:])
     assert type_of((await stage.history("wf_taken"))[-1].event) == "workflow.activated"
+
+
+async def test_a_sweep_lets_go_of_what_others_took(stage: Stage) -> None:
+    """Turns that matter to nobody else do not look: a chain of calls would be made in vain."""
+    await stage.start("wf_taken", CALL, CALL)
+    await stage.start("wf_kept", CALL, CALL)
+    await until(lambda: len(stage.pool.requests) == 2)
+    await stage.log.claim(Claim(workflow_id="wf_taken", owner="owner#2", at_ms=1))
+    await stage.owner.sweep()
+    assert set(stage.owner.states()) == {"wf_kept"}
 
 
 async def test_large_messages_go_into_the_log_a_few_at_a_time(

@@ -12,8 +12,10 @@ import pytest
 from orchx.domain import events as e
 from orchx.domain.faults import Fault
 from orchx.engine.reporter import UNSAVED_LIMIT, Reporter, webhook_id
+from orchx.engine.webhook_schedule import RetrySchedule
 from orchx.engine.webhook_sending import Answer
 from orchx.errors import DriverError
+from orchx.ports.deliveries import Delivery
 from orchx.settings import Settings, SweepSettings, WebhookSettings
 from tests.unit.engine.fakes import (
     Awaits,
@@ -140,6 +142,7 @@ async def test_only_workflows_with_a_callback_are_reported(world: World) -> None
     assert row.event_type == "io.serverlessworkflow.workflow.completed.v1"
     assert row.url == CALLBACK_URL
     assert row.id == webhook_id(world.log.records[-1])
+    assert row.tenant == "acme"
     body = json.loads(row.body)
     assert (body["specversion"], body["type"]) == ("1.0", row.event_type)
     assert body["data"]["name"] == "onboard-hook.hr"
@@ -377,13 +380,33 @@ async def test_a_failing_store_does_not_repeat_what_was_sent(world: World) -> No
     assert len(world.sender.sent) == 12
 
 
-async def test_a_sender_that_raises_is_a_bug_and_is_not_hidden(world: World) -> None:
-    class Broken(FakeSender):
-        async def send(self, delivery: object, *, at_ms: int) -> Answer:
-            raise ZeroDivisionError
+async def test_what_the_sender_raises_fails_one_attempt_and_stops_nobody(world: World) -> None:
+    class Poisoned(FakeSender):
+        async def send(self, delivery: Delivery, *, at_ms: int) -> Answer:
+            if delivery.workflow_id == "poison" and not self.order("poison"):
+                self.sent.append((at_ms, delivery))
+                raise OverflowError("Python int too large to convert to C int")
+            return await super().send(delivery, at_ms=at_ms)
 
-    world.sender = Broken(world.clock)
+    world.sender = Poisoned(world.clock)
     world.restart()
+    world.log.add(interleaved(*(simple_run(w, callback=OUTCOME) for w in ("poison", "w"))))
+    async with world.running():
+        (poison,) = world.deliveries.of("poison")
+        assert (poison.status, poison.attempts) == ("pending", 1)
+        assert poison.last_error == "orchx failed at it: OverflowError"
+        assert [row.status for row in world.deliveries.of("w")] == ["delivered"]
+        await world.clock.advance(2)
+    assert {row.status for row in world.deliveries.of()} == {"delivered"}
+
+
+async def test_a_bug_of_the_pump_s_own_is_not_hidden(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Delivery:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(RetrySchedule, "after", broken)
     world.log.add(simple_run("w", callback=OUTCOME))
     with pytest.raises(ExceptionGroup) as caught:
         await world.reporter.run()

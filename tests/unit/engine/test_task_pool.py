@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from orchx.domain.faults import COMMUNICATION, RUNTIME, TIMEOUT
 from orchx.domain.messages import TaskOutcome, TaskRequest
+from orchx.engine.call_timeouts import LEASE_GRACE_MS
 from orchx.engine.task_pool import TaskPool
 from orchx.settings import PoolSettings
 from tests.unit.engine.pool_fakes import Bench, HeldRunner, ManualClock, request, settle
@@ -136,6 +137,23 @@ async def test_a_call_that_will_not_stop_loses_its_slot_after_the_grace() -> Non
     assert bench.runner.names == ["hung", "next"]
     assert len(bench.sink.of("hung")) == 1
     await bench.runner.release()
+
+
+async def test_what_a_freed_slot_finds_expired_leaves_all_other_timeouts_alive() -> None:
+    bench = Bench(io_concurrency=1)
+    bench.runner.stubborn = True
+    await bench.submit(request("hung", timeout_ms=100))
+    await bench.clock.pass_ms(104)
+    # its slot comes free, and the deadline of what waits for it, in one tick
+    freed_ms = bench.clock.now_ms() + LEASE_GRACE_MS
+    await bench.submit(request("waiting", deadline_at_ms=freed_ms))
+    await bench.clock.pass_ms(LEASE_GRACE_MS + 100)
+    await bench.submit(request("later", timeout_ms=100))
+    await bench.clock.pass_ms(200)
+    await bench.runner.release()
+    assert bench.pool.stats.reclaimed == 1
+    for name in ("hung", "waiting", "later"):
+        assert bench.sink.fault_of(name).type == TIMEOUT
 
 
 async def test_what_is_abandoned_stops_without_an_outcome() -> None:

@@ -167,3 +167,19 @@ async def test_new_limits_hold_for_what_waits() -> None:
         await bench.runner.end(f"w{i}")
     bench.pool.update_services([])
     assert view(bench).service == ""
+
+
+async def test_a_breaker_that_opens_at_a_deadline_leaves_all_other_timeouts_alive() -> None:
+    bench = Bench(service(concurrency=1, breaker_failures=1, breaker_open_ms=1_000))
+    deadline_ms = bench.clock.now_ms() + 200
+    await bench.submit(
+        request("cut", service="it", deadline_at_ms=deadline_ms),
+        request("refused", service="it", deadline_at_ms=deadline_ms),
+    )
+    await bench.clock.pass_ms(300)
+    assert bench.sink.fault_of("cut").type == TIMEOUT
+    assert bench.sink.fault_of("refused").title == "circuit open"
+
+    await bench.submit(request("later", timeout_ms=100))
+    await bench.clock.pass_ms(200)
+    assert bench.sink.fault_of("later").type == TIMEOUT

@@ -14,6 +14,7 @@ SCHEDULE = RetrySchedule(first_delay_ms=1000, give_up_after_s=86_400, draw=lambd
 DELIVERY = Delivery(
     id="msg_1",
     workflow_id="w",
+    tenant="acme",
     position=1,
     url="https://example.com",
     event_type="t",

@@ -63,6 +63,13 @@ async def test_a_bound_key_stays_in_its_tenant(rig: Rig) -> None:
         assert (await bound.get("/v1/workflows?tenant=it")).status_code == 403
 
 
+async def test_what_belongs_to_no_tenant_is_not_shown_to_a_bound_key(rig: Rig) -> None:
+    async with rig.client("hr") as bound, rig.client("read") as free:
+        for path in ("/v1/services", "/v1/deliveries", "/metrics"):
+            assert (await bound.get(path)).status_code == 403
+            assert (await free.get(path)).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com", ""])  # noqa: S104
 def test_no_authentication_is_for_loopback_only(host: str, tmp_path: Path) -> None:
     settings = HttpSettings(host=host, authentication="off")

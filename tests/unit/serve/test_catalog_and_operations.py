@@ -8,7 +8,7 @@ import pytest
 from orchx.ports.deliveries import Delivery
 from orchx.ports.gateway import Readiness
 from orchx.serve import answers, examples
-from tests.unit.serve.conftest import Rig
+from tests.unit.serve.conftest import NOW_MS, Rig
 
 YAML = """\
 document: {dsl: 1.0.3, namespace: hr, name: trip, version: 1.0.0}  # a comment
@@ -49,6 +49,17 @@ async def test_publishing_reading_and_retiring(client: httpx.AsyncClient) -> Non
     assert (await client.put(PATH, content=YAML, headers=IS_YAML)).status_code == 409
 
 
+async def test_publishing_again_with_a_type_binds_it(client: httpx.AsyncClient) -> None:
+    assert (await client.post(PATH, content=YAML, headers=IS_YAML)).status_code == 201
+    params = {"requestType": "hr.trip"}
+    again = await client.post(PATH, content=YAML, headers=IS_YAML, params=params)
+    assert (again.status_code, again.json()["requestType"]) == (200, "hr.trip")
+    assert (await client.post("/v1/requests", json={"type": "hr.trip"})).status_code == 202
+    params = {"requestType": "hr.journey"}
+    other = await client.post(PATH, content=YAML, headers=IS_YAML, params=params)
+    assert other.status_code == 409
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "status"),
     [
@@ -63,6 +74,7 @@ async def test_publishing_reading_and_retiring(client: httpx.AsyncClient) -> Non
             "text/yaml",
             422,
         ),
+        (YAML + "#" * 256 * 1024, "application/yaml", 413),
         ("[" * 3000, "application/json", 422),
         ("[" * 3000, "application/yaml", 422),
     ],
@@ -91,10 +103,43 @@ async def test_services_come_back_as_they_were_sent(client: httpx.AsyncClient) -
     }
 
 
+async def test_deliveries_come_page_by_page(rig: Rig, client: httpx.AsyncClient) -> None:
+    made = [
+        Delivery(
+            id=f"msg_{number}",
+            workflow_id="wf_1",
+            tenant="acme",
+            position=number,
+            url="https://hr/h",
+            event_type="t",
+            body=b"{}",
+            created_at_ms=NOW_MS,
+        )
+        for number in range(5)
+    ]
+    await rig.gateway.deliveries.add(made, offset=1)
+    found: list[str] = []
+    path: str | None = "/v1/deliveries?limit=2&status=pending"
+    while path is not None:
+        answer = await client.get(path)
+        page = answers.DeliveryList.model_validate(answer.json())
+        found += [one.id for one in page.deliveries]
+        path = answer.links["next"]["url"] if "next" in answer.links else None
+        assert (path is None) == (page.cursor is None)
+    assert found == [one.id for one in made]
+
+
+@pytest.mark.parametrize("cursor", ["x", "é", "W10", "WzkyMjMzNzIwMzY4NTQ3NzU4MDgsIiIsMCwiIl0"])
+async def test_a_cursor_of_another_s_is_refused(client: httpx.AsyncClient, cursor: str) -> None:
+    answer = await client.get("/v1/deliveries", params={"cursor": cursor})
+    assert answer.status_code == 422
+
+
 async def test_deliveries_hide_what_may_be_secret(rig: Rig, client: httpx.AsyncClient) -> None:
     delivery = Delivery(
         id="msg_1",
         workflow_id="wf_1",
+        tenant="acme",
         position=1,
         url="https://user:pw@hr.example.com:8/hook?token=s3cret#f",
         event_type="x",

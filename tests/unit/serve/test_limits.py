@@ -145,13 +145,14 @@ async def test_a_body_that_does_not_come(rig: Rig, length: bytes, status: int) -
     async def send(message: Message) -> None:
         sent.append(message)
 
+    key = f"Bearer {rig.tokens['submit']}"
     scope = {
         "type": "http",
         "method": "POST",
         "path": PATH,
         "raw_path": PATH.encode(),
         "query_string": b"",
-        "headers": [(b"content-length", length)],
+        "headers": [(b"content-length", length), (b"authorization", key.encode())],
     }
     await rig.app(scope, receive, send)
     assert sent[0]["status"] == status

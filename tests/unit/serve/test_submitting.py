@@ -113,6 +113,10 @@ async def test_waiting_answers_with_the_outcome(
         ({"definition": {"namespace": "hr", "name": "nope"}}, "/definition"),
         ({"type": "hr.leave", "deadline": "2026-03-01T09:30:00Z"}, "/deadline"),
         ({"type": "hr.leave", "deadline": "2026-02-30T09:30:00Z"}, "/deadline"),
+        ({"type": "hr.leave", "deadline": "9999-12-31T23:59:59-23:59"}, "/deadline"),
+        ({"type": "hr.leave", "deadline": "9999-01-01T00:00:00Z"}, "/deadline"),
+        ({"type": "hr.leave", "deadline": "9998-12-31T23:59:59.9999Z"}, "/deadline"),
+        ({"type": "hr.leave", "deadline": "1970-01-01T00:00:00+00:01"}, "/deadline"),
         ({"type": "hr.leave", "priority": 10}, "/priority"),
         ({"type": "hr.leave", "priority": True}, "/priority"),
         ({"type": "hr.leave", "priorty": 1}, "/priorty"),
@@ -207,11 +211,9 @@ async def test_the_engines_refusals(
 
 
 async def test_a_backlog_that_is_full_is_503(rig: Rig, client: httpx.AsyncClient) -> None:
-    full = Overloaded("the backlog is full")
-    full.status = 503
-    rig.gateway.fail = full
+    rig.gateway.fail = Unavailable("the backlog is full")
     response = await client.post(PATH, json=ITEM)
-    assert response.status_code == 503
+    assert (response.status_code, response.json()["type"]) == (503, "/problems/unavailable")
     assert response.headers["retry-after"] == "1"
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -37,6 +38,28 @@ async def test_listing_pages_and_filters(client: httpx.AsyncClient) -> None:
     assert none.json()["workflows"] == []
     labelled = await client.get("/v1/workflows", params={"label": "country=NO"})
     assert len(labelled.json()["workflows"]) == 3
+
+
+async def test_no_stored_time_breaks_a_list(rig: Rig, client: httpx.AsyncClient) -> None:
+    path = await _start(client)
+    shown = await rig.gateway.show(path.rpartition("/")[2])
+    year_10000_ms = 253_402_387_139_000
+    await rig.gateway.states.save([replace(shown, deadline_ms=year_10000_ms)], offset=9)
+    assert (await client.get(path)).json()["deadline"] == "9998-12-31T23:59:59.999Z"
+    assert (await client.get("/v1/workflows")).status_code == 200
+    first = await client.get("/v1/workflows", params={"createdAfter": "0001-01-01T00:00:00Z"})
+    assert [one["pointer"] for one in first.json()["errors"]] == ["?createdAfter"]
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"])
+async def test_an_events_time_is_passed_on_as_it_is(
+    rig: Rig, client: httpx.AsyncClient, time: str
+) -> None:
+    rig.gateway.hold = True
+    path = await _start(client)
+    response = await client.post(f"{path}/events", json=EVENT | {"time": time})
+    assert response.status_code == 202
+    assert rig.gateway.commands[-1].event["time"] == time  # type: ignore[union-attr]
 
 
 async def test_history_pages_and_knows_the_tasks_of_later_pages(
