@@ -151,7 +151,9 @@ class Dispatcher:
         for workflow_id in report.lost:
             entry = self._held(workflow_id, station)
             if entry is not None:
-                self._spawn(self._displace_later(entry))
+                self.roster.release(entry)
+                self.roster.place_soon()
+                self._spawn(self._place_later(entry))
         for ending in report.ended:
             if self._held(ending.workflow_id, station) is not None:
                 self.ended(ending)
@@ -180,9 +182,8 @@ class Dispatcher:
         entry = self.roster.entries.get(workflow_id)
         return entry if entry is not None and entry.owner == station.link.name else None
 
-    async def _displace_later(self, entry: Entry) -> None:
+    async def _place_later(self, entry: Entry) -> None:
         """Place a lost workflow again, after a pause: what failed now may fail again at once."""
-        self.roster.release(entry)
         pause_s = min(LOST_PAUSE_S * 2**entry.lost, MAX_LOST_PAUSE_S)
         entry.lost = min(entry.lost + 1, MAX_DOUBLINGS)
         await self._clock.sleep(pause_s)

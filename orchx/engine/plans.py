@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orchx.domain.document import Definition
 from orchx.domain.document_parser import parse_definition
-from orchx.errors import NotFound
+from orchx.errors import InvalidDocument, NotFound
 from orchx.ports.catalog import Catalog
 from orchx.ports.event_log import EventLog
 
@@ -43,6 +43,7 @@ class Plans:
 
         Raises:
             NotFound: the log has no such plan: the log is damaged.
+            CallerError: it cannot be read, by this release or at all.
         """
         plan = self.known(digest)
         if plan is not None:
@@ -67,7 +68,11 @@ class Plans:
         return await self.pinned(digest)
 
     def _keep(self, digest: str, source: bytes) -> Plan:
-        plan = Plan(definition=parse_definition(json.loads(source)), source=source)
+        try:
+            document = json.loads(source)
+        except ValueError as error:
+            raise InvalidDocument(f"the plan with digest {digest} is damaged: {error}") from error
+        plan = Plan(definition=parse_definition(document), source=source)
         self._plans[digest] = plan
         if len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)

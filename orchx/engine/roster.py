@@ -141,6 +141,7 @@ class Roster:
         self._placed_bytes += entry.bytes
         entry.owner = station.link.name
         entry.passive = False
+        entry.due_at_ms = None
         station.held.add(entry.workflow_id)
 
     def displace(self, entry: Entry) -> None:
@@ -152,6 +153,7 @@ class Roster:
         """Note that a workflow is passive until `due_at_ms` or a command."""
         self.release(entry)
         entry.fresh = False
+        entry.lost = 0  # an owner has had it, and let it go in good order
         entry.passive = True
         entry.due_at_ms = due_at_ms
         if entry.commands:

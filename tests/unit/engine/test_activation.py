@@ -26,7 +26,7 @@ T = TypeVar("T")
 NOW_MS = 7_000
 
 # What `started` pins is the plan with digest `d`: here as no release reads it, or not at all.
-UNREADABLE = [b'{"document": {"dsl": "9.0.0"}, "do": []}', b"{}", None]
+UNREADABLE = [b'{"document": {"dsl": "9.0.0"}, "do": []}', b"{}", b"\x00damaged", None]
 
 
 async def inline(function: Callable[[], T]) -> T:

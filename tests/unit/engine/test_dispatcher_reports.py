@@ -8,7 +8,7 @@ import pytest
 
 from orchx.engine.dispatcher import LOST_PAUSE_S, MAX_LOST_PAUSE_S
 from orchx.ports.supervision import OwnerReport, Passivation, Subscription
-from tests.unit.engine.dispatching import Desk, ending, event, start
+from tests.unit.engine.dispatching import Desk, cancel, ending, event, start
 
 NEWS_OF_WF: list[dict[str, Any]] = [
     {"ended": [ending("wf")]},
@@ -160,3 +160,36 @@ async def test_a_lost_workflow_leaves_its_place_to_others_meanwhile() -> None:
     await desk.supervision.sweep()
     await desk.pass_s()
     assert (desk.owner_of("wf"), desk.owner_of("next")) == (None, "owner-1")
+
+
+async def test_a_lost_workflow_makes_room_at_once() -> None:
+    desk = Desk(capacity=1)
+    await desk.submit(start("wf"), start("next"))
+    await desk.report("owner-1", lost=["wf"])
+    assert desk.owner_of("next") == "owner-1"
+
+
+async def test_being_lost_counts_once_a_report_and_not_beyond_an_orderly_sleep() -> None:
+    desk = Desk()
+    await desk.submit(start("wf"))
+    await desk.report("owner-1", applied=["wf"], lost=["wf", "wf"])
+    assert desk.roster.entries["wf"].lost == 1
+    await desk.pass_s(60.0)
+    await desk.report("owner-1", passivated=[Passivation(workflow_id="wf")])
+    assert desk.roster.entries["wf"].lost == 0
+
+
+async def test_an_old_timer_does_not_end_the_pause_of_a_lost_workflow() -> None:
+    desk = Desk()
+    await desk.submit(start("wf"))
+    due_at_ms = desk.clock.now_ms() + 1_000
+    await desk.report(
+        "owner-1", applied=["wf"], passivated=[Passivation(workflow_id="wf", due_at_ms=due_at_ms)]
+    )
+    await desk.submit(cancel("c", "wf"))
+    await desk.pass_s(0.9)
+    await desk.report("owner-1", lost=["wf"])
+    await desk.pass_s(0.2)  # the timer's time has come
+    assert desk.owner_of("wf") is None
+    await desk.pass_s(LOST_PAUSE_S)
+    assert desk.owner_of("wf") == "owner-1"
