@@ -33,7 +33,7 @@ do:
       set: {approved: '${ .[0].approved }'}
 """
 BATCH = 500
-SAMPLES = 100
+SAMPLES = 1_000
 POLL_S = 0.05
 LOG_POLL_S = 0.001
 TIMEOUT_S = 120.0
