@@ -157,7 +157,7 @@ class TryLater(OrchxError):
 
 
 class Overloaded(TryLater):
-    """A tenant's share of the backlog is full, or as many connections wait as may."""
+    """A tenant's share of the backlog is full, or as many streams are open as may."""
 
     status = 429
     title = "Too many requests"

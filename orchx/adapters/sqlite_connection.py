@@ -24,7 +24,7 @@ BUSY_TIMEOUT_S: Final = 5.0  # a net: a writer that ignores the lock file (a SQL
 CHECKPOINT_PAGES: Final = 1000
 STATEMENT_ROWS_MAX: Final = 128
 CACHED_STATEMENTS: Final = 256
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -132,8 +132,9 @@ class Database:
 
     def _is_up_to_date(self) -> bool:
         (found,) = self.connection.execute("PRAGMA user_version").fetchone()
-        if found > SCHEMA_VERSION:
-            raise DriverError(f"{self.path} was written by a newer orchx (schema {found})")
+        if found not in (0, SCHEMA_VERSION):
+            age = "a newer" if found > SCHEMA_VERSION else "an older, unreleased"
+            raise DriverError(f"{self.path} was written by {age} orchx (schema {found})")
         return bool(found == SCHEMA_VERSION)
 
     @contextmanager

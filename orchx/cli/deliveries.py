@@ -8,12 +8,14 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from orchx.adapters.webhook_secret import FILE_NAME as WEBHOOK_SECRET_FILE
 from orchx.adapters.webhook_secret import tenant_secret, webhook_secret
 from orchx.cli.environment_settings import read_settings
 from orchx.cli.failures import UsageError
 from orchx.cli.options import DEFAULT_DATA_DIR, ApiKey, DataDir, Json, Url, connect
 from orchx.cli.screen import age, console, errors_console, one_line, print_json, table
 from orchx.client import Client
+from orchx.domain.names import TENANT_IN_WORDS, is_tenant
 
 REPLAYED_AT_ONCE: Final = 500
 MAX_REPLAYED: Final = 1_000_000
@@ -101,7 +103,14 @@ def secret(
     """
     if not data_dir.is_dir():
         raise UsageError(f"there is no folder {data_dir}", "Say where the data is: --data-dir.")
+    if not is_tenant(tenant):
+        raise UsageError(f"{tenant!r} cannot be a tenant", f"A tenant is {TENANT_IN_WORDS}.")
     settings = read_settings().model_copy(update={"data_dir": data_dir})
+    if settings.webhooks.secret is None and not (data_dir / WEBHOOK_SECRET_FILE).is_file():
+        raise UsageError(
+            f"there is no secret in {data_dir}",
+            "Start the server on it once, or set ORCHX_WEBHOOKS__SECRET as the server has it.",
+        )
     derived = tenant_secret(webhook_secret(settings), tenant)
     if json_:
         print_json({"tenant": tenant, "secret": derived})

@@ -54,7 +54,10 @@ def with_examples(settings: Settings, sandbox_port: int) -> Iterator[Settings]:
     try:
         sandbox = SandboxProcess(settings.data_dir / "sandbox", sandbox_port)
     except RuntimeError as error:
-        hint = "Does something else listen there? --sandbox-port takes another."
+        hint = (
+            "Does something else listen there? --sandbox-port takes another; with a --data-dir"
+            " of its own, as the examples hold the address."
+        )
         raise UsageError(f"the sandbox does not start at port {sandbox_port}", hint) from error
     with sandbox, tempfile.TemporaryDirectory(prefix="orchx-examples-") as scratch:
         if sandbox.url != SANDBOX_ADDRESS:

@@ -64,9 +64,12 @@ def submit(
             `idempotency_key`, as any error's of this method.
     """
     body = _as_mapping(request)
-    key = str(key or body.get("idempotencyKey") or _fresh_key())
+    given = key or body.get("idempotencyKey")
+    key = str(given or _fresh_key())
     with _key_on_errors(key):
-        return (yield from _submit(body, key, wait_s))
+        done = yield from _submit(body, key, wait_s)
+    # A key that was made here can only have been used by this very call, sent twice.
+    return done if given else msgspec.structs.replace(done, replayed=False)
 
 
 def _submit(body: Mapping[str, Any], key: str, wait_s: float | None) -> Plan[Submission]:
@@ -114,6 +117,8 @@ def submit_batch(
         InvalidRequest: pointers of `violations` begin with the request's index: `/3/input`.
         OrchxError: as for `submit`, with the `idempotency_key` to submit them again.
     """
+    bodies = [_as_mapping(request) for request in requests]
+    given = [bool(key or body.get("idempotencyKey")) for body in bodies]
     key = key or _fresh_key()
     with _key_on_errors(key):
         reply = yield from call(
@@ -121,13 +126,18 @@ def submit_batch(
                 method="POST",
                 path="/v1/requests",
                 headers={"Content-Type": JSON_TYPE, "Idempotency-Key": _header(key)},
-                body=encode([_as_mapping(request) for request in requests]),
+                body=encode(bodies),
                 retry_silence=True,
             )
         )
+        results = decode(reply, _Batch).results
     return tuple(
-        Submission(id=item.workflow.id, status=item.workflow.status, replayed=item.replayed)
-        for item in decode(reply, _Batch).results
+        Submission(
+            id=item.workflow.id,
+            status=item.workflow.status,
+            replayed=item.replayed and was_given,
+        )
+        for item, was_given in zip(results, given, strict=False)
     )
 
 

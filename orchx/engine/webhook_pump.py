@@ -55,7 +55,7 @@ class WebhookPump:
         self._under_way: dict[str, Delivery] = {}  # by workflow
         self._attempts: set[asyncio.Task[None]] = set()
         self._ended: list[Delivery] = []  # attempts over, not stored yet
-        self._ailing: set[str] = set()  # hosts
+        self._ailing: dict[str, None] = {}  # hosts, by when they failed last
         self._retry_at_ms: int | None = None
         self._bug: BaseException | None = None
 
@@ -165,10 +165,11 @@ class WebhookPump:
     async def _attempt(self, delivery: Delivery) -> None:
         answer = await self._answer(delivery)
         after = self._schedule.after(delivery, answer, self._clock.now_ms())
-        if after.status == "delivered":
-            self._ailing.discard(delivery.host)
-        elif len(self._ailing) < AILING_HOSTS_LIMIT:
-            self._ailing.add(delivery.host)
+        self._ailing.pop(delivery.host, None)
+        if after.status == "pending":
+            self._ailing[delivery.host] = None
+            if len(self._ailing) > AILING_HOSTS_LIMIT:
+                del self._ailing[next(iter(self._ailing))]  # that failed longest ago
         self._ended.append(after)
         self._changed.set()
 

@@ -7,14 +7,17 @@ send much at once makes others wait, but cannot use up the memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 from starlette.types import Message, Receive
 
 from orchx.errors import TooLarge, Unavailable
 from orchx.serve.limits import RequestLimits
 from orchx.serve.problems import HttpError
+
+Release: TypeAlias = Callable[[], None]
 
 
 class ClientGone(Exception):
@@ -30,8 +33,11 @@ class RequestBodies:
         self._room_bytes = max(limits.max_buffered_bytes, limits.max_body_bytes)
 
     @asynccontextmanager
-    async def receive(self, receive: Receive) -> AsyncIterator[Receive]:
+    async def receive(self, receive: Receive) -> AsyncIterator[tuple[Receive, Release]]:
         """Read a whole body; while it is held, what is given says it again, as one message.
+
+        The second thing given lets go of it before the request is over, for whoever has stored
+        what was in it and only waits.
 
         Raises:
             TooLarge: it is over the limit for one.
@@ -40,10 +46,15 @@ class RequestBodies:
             ClientGone: it will never be complete.
         """
         held = _Held()
-        try:
-            yield _replay(await self._read(receive, held), receive)
-        finally:
+
+        def release() -> None:
             self._room_bytes += held.size_bytes
+            held.size_bytes = 0
+
+        try:
+            yield _replay(await self._read(receive, held), receive), release
+        finally:
+            release()
 
     async def _read(self, receive: Receive, held: _Held) -> bytes:
         timeout_s = self._limits.body_timeout_s
@@ -88,13 +99,11 @@ class _Held:
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives the body once, then what the server has to say."""
-    pending = True
+    pending = [body]
 
     async def replay() -> Message:
-        nonlocal pending
         if pending:
-            pending = False
-            return {"type": "http.request", "body": body, "more_body": False}
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
         return await receive()
 
     return replay

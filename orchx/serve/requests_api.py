@@ -59,14 +59,25 @@ class _Item:
 
 async def submit(api: Api, call: Call) -> Response:
     """`POST /v1/requests`."""
-    body = read_json_request(await call.request.body(), call.request, api.settings.max_depth)
-    is_batch = isinstance(body, list)
-    wait_s = _wait_s(api, call, is_batch)
-    items = _read_batch(api, call, body) if is_batch else [_read_single(call, body)]
-    accepted = await _submit(api, call, items)
+    accepted, is_batch, wait_s = await _store(api, call)
+    call.stored()
     if is_batch:
         return json_response({"results": [_result(one) for one in accepted]}, 202)
     return await _answer(api, accepted[0], wait_s, preferred=call.query.wait is None)
+
+
+async def _store(api: Api, call: Call) -> tuple[list[Accepted], bool, float | None]:
+    """Make what the body asks for durable; nothing of the body outlives this.
+
+    Returns:
+        what became of each item, whether it was a batch, and how long to wait for the end.
+    """
+    raw = b"".join([part async for part in call.request.stream()])  # `body()` would keep it
+    body = read_json_request(raw, call.request, api.settings.max_depth)
+    is_batch = isinstance(body, list)
+    wait_s = _wait_s(api, call, is_batch)
+    items = _read_batch(api, call, body) if is_batch else [_read_single(call, body)]
+    return [accepted for _, accepted in await _submit(api, call, items)], is_batch, wait_s
 
 
 def _wait_s(api: Api, call: Call, is_batch: bool) -> float | None:
@@ -327,20 +338,18 @@ async def _show(api: Api, workflow_id: str) -> WorkflowSummary | None:
         return None
 
 
-def _result(one: tuple[StartWorkflow, Accepted]) -> dict[str, Any]:
-    command, accepted = one
+def _result(accepted: Accepted) -> dict[str, Any]:
     return {
         "status": 202,
         "replayed": accepted.duplicate,
-        "workflow": accepted_json(command.workflow_id, "pending"),
+        "workflow": accepted_json(accepted.command_id, "pending"),
     }
 
 
 async def _answer(
-    api: Api, one: tuple[StartWorkflow, Accepted], wait_s: float | None, *, preferred: bool
+    api: Api, accepted: Accepted, wait_s: float | None, *, preferred: bool
 ) -> Response:
-    command, accepted = one
-    workflow_id = command.workflow_id
+    workflow_id = accepted.command_id  # the start's id is the workflow's
     headers = {"Location": f"/v1/workflows/{workflow_id}"}
     if accepted.duplicate:
         headers["Idempotency-Replayed"] = "true"

@@ -38,12 +38,17 @@ _log = structlog.get_logger("orchx.serve")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request, authenticated and authorised; `query` is the operation's query model."""
+    """One request, authenticated and authorised; `query` is the operation's query model.
+
+    `stored` is to be called once nothing more is done but to wait: the body counts no more
+    among those that are held, and the waiting has the whole time limit to itself.
+    """
 
     request: Request
     caller: Caller
     traceparent: str
     query: Any = None
+    stored: Callable[[], None] = lambda: None
 
 
 Handler: TypeAlias = Callable[[Api, Call], Awaitable[Response]]
@@ -183,18 +188,25 @@ class _PathEndpoint:
         if operation.body is None:
             return await self._handle(operation, call)
         # Only now: a body is read for those who may send it.
-        async with self._bodies.receive(request.receive) as receive:
-            complete = Request(request.scope, receive)
-            return await self._handle(operation, replace(call, request=complete))
+        async with self._bodies.receive(request.receive) as (receive, release):
+            call = replace(call, request=Request(request.scope, receive))
+            return await self._handle(operation, call, release)
 
-    async def _handle(self, operation: Operation, call: Call) -> Response:
+    async def _handle(
+        self, operation: Operation, call: Call, release: Callable[[], None] = lambda: None
+    ) -> Response:
         if operation.unbounded:
             return await operation.handler(self._api, call)
         limit_s = self._api.settings.max_wait_s + SPARE_TIME_S
         timer = asyncio.timeout(limit_s)
+
+        def stored() -> None:
+            release()
+            timer.reschedule(asyncio.get_running_loop().time() + limit_s)
+
         try:
             async with timer:
-                return await operation.handler(self._api, call)
+                return await operation.handler(self._api, replace(call, stored=stored))
         except TimeoutError as error:
             if not timer.expired():
                 raise

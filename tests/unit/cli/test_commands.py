@@ -332,8 +332,12 @@ def test_deliveries_says_when_there_is_more(cli: Cli, api: Api) -> None:
 
 def test_a_tenant_s_webhook_secret_is_shown(cli: Cli, tmp_path: Path) -> None:
     options = ("deliveries", "secret", "--data-dir", str(tmp_path), "--tenant")
-    shown_ = cli.run(*options, "hr")
+    early = cli.run(*options, "hr")
+    assert early.exit_code == 2, "a secret made here would not be the server's"
+    assert not list(tmp_path.iterdir())
     master = webhook_secret(Settings(data_dir=tmp_path))
+    assert cli.run(*options, "No Such Tenant!").exit_code == 2
+    shown_ = cli.run(*options, "hr")
     assert shown_.stdout == f"{tenant_secret(master, 'hr')}\n", "stdout is the secret alone"
     assert "receivers of hr" in shown_.stderr
     other = json.loads(cli.run(*options, "it", "--json").stdout)

@@ -107,7 +107,7 @@ def test_the_key_survives_retries() -> None:
     broken = httpx.ReadError("reset")
     full = problem("too-many-requests", 503, Retry_After="0")
     server = Server(broken, full, accepted(**{"Idempotency-Replayed": "true"}))
-    done = server.client(retries=QUICK).submit({"type": "a.b"})
+    done = server.client(retries=QUICK).submit({"type": "a.b"}, key="k")
     assert done.replayed
     assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
     assert len(server.requests) == 3
@@ -156,9 +156,17 @@ def test_submit_batch_keeps_the_order() -> None:
         for n in range(2)
     ]
     server = Server(httpx.Response(202, json={"results": results}))
-    one, two = server.client().submit_batch([{"type": "a.b"}, WorkflowRequest(type="c.d")])
+    client = server.client()
+    one, two = client.submit_batch([{"type": "a.b"}, WorkflowRequest(type="c.d")], key="k")
     assert (one.id, one.replayed, two.id, two.replayed) == ("wf_0", False, "wf_1", True)
     assert json.loads(server.requests[0].content) == [{"type": "a.b"}, {"type": "c.d"}]
+
+
+def test_a_batch_whose_answer_is_none_leaves_its_key() -> None:
+    server = Server(httpx.Response(202, text="<html>"))
+    with pytest.raises(DriverError) as caught:
+        server.client().submit_batch([{"type": "a.b"}])
+    assert caught.value.idempotency_key == server.requests[0].headers["idempotency-key"]
 
 
 def _page(*ids: str, following: str | None = None) -> httpx.Response:
@@ -254,7 +262,7 @@ def test_a_submission_is_sent_again_with_its_key_to_a_silent_server() -> None:
     silence = httpx.ReadTimeout("slow")
     server = Server(silence, silence, accepted(**{"Idempotency-Replayed": "true"}))
     done = server.client(retries=QUICK).submit({"type": "a.b"})
-    assert done.replayed
+    assert not done.replayed, "it was this call that started it"
     keys = [request.headers["idempotency-key"] for request in server.requests]
     assert keys == [done.idempotency_key] * 3
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
+from orchx.engine import webhook_pump
 from orchx.engine.webhook_pump import AILING_HOST_CONCURRENCY, WebhookPump
 from orchx.engine.webhook_schedule import RetrySchedule
 from orchx.engine.webhook_sending import Answer
@@ -93,3 +96,15 @@ async def test_a_host_that_is_well_again_gets_all_the_slots() -> None:
     bench.sender.answers.clear()
     assert await bench.round() == {"down.example.com": AILING_HOST_CONCURRENCY}
     assert await bench.round() == {"down.example.com": CONCURRENCY}
+
+
+async def test_the_hosts_remembered_are_those_that_failed_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webhook_pump, "AILING_HOSTS_LIMIT", 2)
+    bench = Bench()
+    for name in ("down-1", "down-2", "down-3"):
+        await bench.add(delivery(f"first-{name}", name, 1))
+        await bench.round()
+    await bench.add(*(delivery(f"{n}", "down-3", n) for n in range(2, 20)))
+    assert await bench.round() == {"down-3": AILING_HOST_CONCURRENCY}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Message
 
+from orchx.domain.messages import AnyCommand
+from orchx.ports.command_queue import Accepted
+from orchx.serve import routing
 from orchx.serve.api_keys import ApiKeys
 from orchx.serve.application import build_application
 from orchx.serve.limits import RequestLimits
@@ -163,3 +167,61 @@ async def test_one_body_may_be_as_large_as_a_body_may_be(rig: Rig) -> None:
     upload.put(BODY, more=False)
     await upload.run()
     assert upload.status == 202
+
+
+async def test_what_is_stored_takes_no_room_while_its_end_is_waited_for(
+    rig: Rig, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, over = asyncio.Semaphore(0), asyncio.Event()
+
+    async def wait(workflow_id: str, timeout_s: float) -> None:
+        waiting.release()
+        await over.wait()
+
+    rig.gateway.hold = True
+    monkeypatch.setattr(rig.gateway, "wait", wait)
+    tasks = []
+    for _ in range(5):  # there is room for two
+        upload = Upload(app, rig.tokens["submit"], query=b"wait=60")
+        upload.put(BODY, more=False)
+        tasks.append(asyncio.create_task(upload.run()))
+        await asyncio.wait_for(waiting.acquire(), 5)
+    assert len(rig.gateway.commands) == 5
+    over.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_storing_does_not_cut_the_wait_short(
+    rig: Rig, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time limit of the whole request begins anew when only waiting is left."""
+    timers: list[asyncio.Timeout] = []
+    ends: list[float | None] = []
+    limit_s = HttpSettings().max_wait_s + routing.SPARE_TIME_S
+    make, submit = asyncio.timeout, rig.gateway.submit
+
+    def timeout(delay_s: float | None) -> asyncio.Timeout:
+        timer = make(delay_s)
+        if delay_s == limit_s:
+            timers.append(timer)
+        return timer
+
+    async def storing(commands: Sequence[AnyCommand]) -> Sequence[Accepted]:
+        ends.append(timers[0].when())
+        return await submit(commands)
+
+    async def wait(workflow_id: str, timeout_s: float) -> None:
+        ends.append(timers[0].when())
+
+    rig.gateway.hold = True
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    monkeypatch.setattr(rig.gateway, "submit", storing)
+    monkeypatch.setattr(rig.gateway, "wait", wait)
+    upload = Upload(app, rig.tokens["submit"], query=b"wait=60")
+    upload.put(BODY, more=False)
+    await upload.run()
+    assert upload.status == 202
+    stored_by, waited_until = ends
+    assert stored_by is not None
+    assert waited_until is not None
+    assert waited_until > stored_by
