@@ -126,8 +126,11 @@ class SweepSettings(_Section):
     interval_ms: int = Field(1_000, ge=10)
     projector_interval_ms: int = Field(50, ge=1)
     health_timeout_ms: int = Field(3_000, ge=100)
-    patience: int = Field(
-        4, ge=1, description="questions a process may leave unanswered before it is restarted"
+    patience_ms: int = Field(
+        12_000, ge=100, description="how long a process may be silent before it is restarted"
+    )
+    start_patience_ms: int = Field(
+        120_000, ge=1_000, description="the same for one that has not answered yet"
     )
 
 

@@ -56,11 +56,11 @@ class DispatcherActor(Shell):
         self.keep(forget_for_ever(parts.retention, SystemClock()))
 
     async def _run(self) -> None:
-        await self._supervision.recover()
-        self._ready.set()
-        self.push_metrics()
         everyone = names.everything(self.settings)
         self.watch_over([name for name in everyone if name != names.DISPATCHER])
+        await self._supervision.recover()  # which waits for the projector, frozen or not
+        self._ready.set()
+        self.push_metrics()
         await self._supervision.run()
 
     # Until it has recovered it does not know who listens and who is placed. What comes before
@@ -81,9 +81,15 @@ class DispatcherActor(Shell):
             self._dispatcher.offer(_decode_commands(commands))
 
     async def report(self, report: bytes) -> None:
-        """Take an owner's report; what it says can be learnt from queue, log and owner too."""
+        """Take an owner's report; what it says can be learnt from queue, log and owner too.
+
+        But for who listens: an event for all that comes right after recovery must find them.
+        """
+        told = _decode_report(report)
         if self._ready.is_set():
-            self._dispatcher.report(_decode_report(report))
+            self._dispatcher.report(told)
+        else:
+            self._dispatcher.note_listeners(told)
 
     async def watch(self, watcher: str, workflow_ids: bytes) -> Sequence[str]:
         """Have a watcher told of endings; returns what is not live."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -144,15 +145,22 @@ class RayDispatcherLink:
 
     def __init__(self, handles: Handles) -> None:
         self._handles = handles
+        self._in_parts = asyncio.Lock()  # held while one offer goes in several messages
 
     async def offer(
         self, commands: Sequence[AnyCommand], *, watcher: str, watched: Sequence[str]
     ) -> Load:
-        """Hand over durable commands; those who watch come last, when their workflows are known."""
+        """Hand over durable commands; those who watch come last, when their workflows are known.
+
+        A later offer does not overtake a part of an earlier one.
+        """
         *earlier, last = messages(commands)
-        for message in earlier:
-            await self._offer(message, "", [])
-        return _decode_load(await self._offer(last, watcher, watched))
+        if not earlier and not self._in_parts.locked():
+            return _decode_load(await self._offer(last, watcher, watched))
+        async with self._in_parts:
+            for message in earlier:
+                await self._offer(message, "", [])
+            return _decode_load(await self._offer(last, watcher, watched))
 
     async def _offer(self, commands: bytes, watcher: str, watched: Sequence[str]) -> bytes:
         load: bytes = await self._handles.ask(

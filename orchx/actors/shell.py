@@ -95,7 +95,8 @@ class Shell:
             [RayProcessLink(self.handles, a, sweep.health_timeout_ms / 1000) for a in actors],
             SystemClock(),
             interval_s=sweep.interval_ms / 1000,
-            patience=sweep.patience,
+            patience_s=sweep.patience_ms / 1000,
+            start_s=sweep.start_patience_ms / 1000,
         )
         self.keep(watchdog.run())
 

@@ -21,7 +21,7 @@ from orchx.adapters.sandbox_process import (
 )
 from orchx.domain import expression_plans, jq_programs
 from orchx.domain.expressions import Expression
-from orchx.domain.faults import RUNTIME, WorkflowFault, standard
+from orchx.domain.faults import WorkflowFault
 from orchx.domain.jq_programs import expression_fault
 from orchx.domain.json_values import JSON
 from orchx.errors import DriverError, Unavailable
@@ -30,7 +30,6 @@ from orchx.ports.evaluator import WouldBlock
 __all__ = ["EvaluatorLimits", "SandboxEvaluator"]
 
 MIB: Final = 1024 * 1024
-BUSY_STATUS: Final = 503
 # Signals that come from outside (an operator, the OOM killer), not from an expression.
 _OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT})
 ATTEMPTS: Final = 2  # a child that died from outside is replaced once per evaluation
@@ -58,9 +57,10 @@ class SandboxEvaluator:
 
         Raises:
             WorkflowFault: the expression failed or went over a limit (expression, 400);
-                the title says which. No child became free in time (runtime, 503).
+                the title says which.
             WouldBlock: it takes a child, for which this caller must not wait.
-            Unavailable: the evaluator is closed, or no child can be started.
+            Unavailable: the evaluator is closed, or no child can be started or became free
+                in time.
         """
         if self._closed:
             raise Unavailable("the evaluator is closed")
@@ -129,8 +129,7 @@ class SandboxEvaluator:
             while self._running >= self._limits.children and not self._closed:
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
-                    title = "All expression evaluators are busy"
-                    raise WorkflowFault(standard(RUNTIME, title, status=BUSY_STATUS))
+                    raise Unavailable("all expression evaluators are busy")
                 self._free.wait(left_s)
             if self._closed:
                 raise Unavailable("the evaluator is closed")

@@ -202,10 +202,10 @@ class SqliteCommandQueue:
         Raises:
             IntegrityError: an id was known, or came twice; nothing was stored.
         """
-        rows = [row for ticket in puts for row in _rows(ticket)]
-        one = _INSERT.fits_one_statement(len(rows))
+        one = _INSERT.fits_one_statement(sum(len(_rows(ticket)) for ticket in puts))
         database = self._database
         with database.writing_once() if one else database.writing() as connection:
+            rows = [row for ticket in puts if not ticket.abandoned for row in _rows(ticket)]
             _INSERT.run(connection, rows)
         for ticket in puts:
             ticket.outcome = [Accepted(command_id=row[0], duplicate=False) for row in _rows(ticket)]
@@ -217,7 +217,8 @@ class SqliteCommandQueue:
             (text,) = connection.execute(_KNOWN, (_encoder.encode(ids).decode(),)).fetchone()
             known = dict(_known.decode(text))
             for ticket in puts:
-                fresh.extend(_judge(ticket, known))
+                if not ticket.abandoned:
+                    fresh.extend(_judge(ticket, known))
             _INSERT.run(connection, fresh)
 
     def _acknowledge(self, tickets: Sequence[Ticket[_Work]]) -> None:

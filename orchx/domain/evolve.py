@@ -89,7 +89,7 @@ def _workflow_started(state: WorkflowState, event: e.WorkflowStarted, at_ms: int
     state.input = event.input
     state.context = data
     state.started_at_ms = at_ms
-    state.commands |= {state.workflow_id}
+    state.commands.add(state.workflow_id)
     state.frames[ROOT] = Frame(
         id=ROOT,
         parent=ROOT,
@@ -310,7 +310,7 @@ def _correlation_started(state: WorkflowState, event: e.CorrelationStarted, at_m
 
 
 def _event_received(state: WorkflowState, event: e.EventReceived, at_ms: int) -> None:
-    state.commands |= {event.command_id}
+    state.commands.add(event.command_id)
     kept = KeptEvent(command_id=event.command_id, event=event.event, broadcast=event.broadcast)
     state.inbox = (*state.inbox, kept)
 
@@ -335,16 +335,16 @@ def _event_emitted(state: WorkflowState, event: e.EventEmitted, at_ms: int) -> N
 
 
 def _command_refused(state: WorkflowState, event: e.CommandRefused, at_ms: int) -> None:
-    state.commands |= {event.command_id}
+    state.commands.add(event.command_id)
 
 
 def _cancel_requested(state: WorkflowState, event: e.CancelRequested, at_ms: int) -> None:
-    state.commands |= {event.command_id}
+    state.commands.add(event.command_id)
     state.cancel_reason = event.reason
 
 
 def _child_finished(state: WorkflowState, event: e.ChildFinished, at_ms: int) -> None:
-    state.commands |= {event.command_id}
+    state.commands.add(event.command_id)
     frame = state.frames.get(event.frame)
     if frame is not None:
         state.frames[event.frame] = replace(frame, outcome=(event.output, event.error))

@@ -123,7 +123,7 @@ class WorkflowState:
         self.children = 0  # how many were started
         self.frames: dict[int, Frame] = {}
         self.next_frame = 1
-        self.commands: frozenset[str] = frozenset()
+        self.commands: set[str] = set()
         self.inbox: tuple[KeptEvent, ...] = ()
         self.failures: dict[str, dict[str, int]] = {}  # call site -> service -> weight
         self.cancel_reason: str | None = None
@@ -135,6 +135,7 @@ class WorkflowState:
         for name in WorkflowState.__slots__:
             setattr(twin, name, getattr(self, name))
         twin.frames = self.frames.copy()
+        twin.commands = self.commands.copy()
         twin.failures = self.failures.copy()
         return twin
 

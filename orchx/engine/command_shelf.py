@@ -7,11 +7,14 @@ alone and read from there when it is wanted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from orchx.domain.messages import AnyCommand
 from orchx.ports.command_queue import CommandQueue
+
+PART_BYTES: Final = 8 * 1_048_576
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -54,17 +57,25 @@ class CommandShelf:
         held = [command for command in found if command is not None]
         return held if len(held) == len(found) else None
 
-    async def fetch(self, command_ids: Sequence[str]) -> list[AnyCommand]:
-        """Return these commands in order, those that are not here from the queue.
+    async def fetch(self, command_ids: Sequence[str]) -> tuple[list[AnyCommand], list[str]]:
+        """Return the first of these commands, in order, as many as fit into one part.
 
-        One that the queue does not know either is left out: it was applied long ago.
+        Those that are not here come from the queue. The second list has the ids, among those
+        looked at, that the queue does not know either.
 
         Raises:
             OrchxError: the queue cannot be read now.
         """
         found: list[AnyCommand] = []
+        missing: list[str] = []
+        size = 0
         for command_id in command_ids:
             command = self._commands.get(command_id) or await self._queue.find(command_id)
-            if command is not None:
-                found.append(command)
-        return found
+            if command is None:
+                missing.append(command_id)
+                continue
+            found.append(command)
+            size += weight_of(command)
+            if size >= PART_BYTES:
+                break
+        return found, missing

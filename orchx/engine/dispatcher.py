@@ -100,17 +100,13 @@ class Dispatcher:
         )
 
     def _entry_for(self, command: m.AnyCommand) -> Entry:
-        known = self.roster.entries.get(command.workflow_id)
-        if known is not None:
-            return known
-        entry = Entry(command.workflow_id)
-        if isinstance(command, m.StartWorkflow):
-            entry.tenant = command.request.tenant
-            entry.priority = command.request.priority
-            entry.deadline_ms = command.request.deadline_ms
-            entry.isolation = command.request.isolation
-            entry.fresh = True
-        entry.watched = self.watchers.watched(command.workflow_id)
+        entry = self.roster.entries.get(command.workflow_id)
+        if entry is None:
+            entry = Entry(command.workflow_id)
+            entry.watched = self.watchers.watched(command.workflow_id)
+            entry.fresh = isinstance(command, m.StartWorkflow)
+        if isinstance(command, m.StartWorkflow) and command.id not in entry.commands:
+            return self.roster.book(entry, command.request)
         return entry
 
     async def _broadcast(self, command: m.DeliverEvent) -> None:
@@ -160,6 +156,17 @@ class Dispatcher:
         self.acknowledge(report.applied)
         if report.commands or report.published:
             self._spawn(self._originate(report))
+
+    def note_listeners(self, report: OwnerReport) -> None:
+        """Take from a report who listens, and believe nothing else of it.
+
+        One too many costs a workflow a look at an event that is not for it.
+        """
+        for subscription in report.listening:
+            self.subscriptions.add(subscription.workflow_id, subscription.types)
+        for passivation in report.passivated:
+            if passivation.listens:
+                self.subscriptions.add(passivation.workflow_id, passivation.listens)
 
     def renewed(self, station: Station, incarnation: str) -> None:
         """An owner has (re)started: whatever it held is sent to it again."""

@@ -37,6 +37,8 @@ class Entry:
     timer_ms: int | None = None  # the due time that a timer is set for
     commands: dict[str, None] = field(default_factory=dict)
     bytes: int = 0
+    fetching: bool = False  # its commands are being read from the queue
+    behind: bool = False  # an older command could not be read: later ones have to wait
     sent_ms: int = 0
     lost: int = 0  # how often in a row an owner could not take it up
     watched: bool = False

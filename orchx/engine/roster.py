@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Iterable
+from dataclasses import replace
 
 import structlog
 
+from orchx.domain.events import Request
 from orchx.domain.messages import AnyCommand, StartWorkflow
 from orchx.engine.command_shelf import CommandShelf, weight_of
 from orchx.engine.placement import Entry, Station, Stations, WaitingRoom
@@ -56,7 +58,7 @@ class Roster:
         self._memory_bytes = memory_bytes
         self._placed_bytes = 0
         self._shelf = CommandShelf(queue, memory_bytes)
-        self._fetching: dict[str, asyncio.Task[None]] = {}  # by workflow id
+        self._fetches: set[asyncio.Task[None]] = set()
         self._command_of: dict[str, str] = {}  # command id -> workflow id
         self._outgoing: dict[str, list[Assignment]] = {}
         self._due: list[tuple[int, str]] = []
@@ -75,14 +77,34 @@ class Roster:
         entry.commands[command.id] = None
         self._command_of[command.id] = entry.workflow_id
         if isinstance(command, StartWorkflow):
+            if entry.owner is not None:
+                self._placed_bytes += weight - entry.bytes
             entry.bytes = weight
-        if entry.workflow_id in self._fetching:
-            return True  # it goes with those before it, once they are here
+        if entry.fetching or (entry.behind and entry.owner is not None):
+            return True  # it goes after those before it
         if entry.owner is not None:
             self._send(entry, [command])
         else:
             self.seek_place(entry)
         return True
+
+    def book(self, entry: Entry, request: Request) -> Entry:
+        """Note what a workflow was asked for; return its entry, which may be another now.
+
+        One that waits already, for the sake of a command that came before its start, goes to
+        the place among those that wait which is its own.
+        """
+        waited = entry.queued
+        if waited:  # the old one is passed over where it stands
+            entry = replace(entry, queued=False)
+            self.entries[entry.workflow_id] = entry
+        entry.tenant = request.tenant
+        entry.priority = request.priority
+        entry.deadline_ms = request.deadline_ms
+        entry.isolation = request.isolation
+        if waited:
+            self.seek_place(entry)
+        return entry
 
     def applied(self, command_id: str) -> None:
         """Forget a command that is in the log."""
@@ -116,6 +138,11 @@ class Roster:
     def kept_bytes(self) -> int:
         """How much of commands is kept in memory."""
         return self._shelf.bytes
+
+    @property
+    def placed_bytes(self) -> int:
+        """How much the placed workflows were started with."""
+        return self._placed_bytes
 
     def _count(self, entry: Entry, change: int) -> None:
         count = self.waiting_by_tenant.get(entry.tenant, 0) + change
@@ -180,7 +207,7 @@ class Roster:
         self._planned = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._fetching.values():
+        for task in self._fetches:
             task.cancel()
 
     def release(self, entry: Entry) -> None:
@@ -222,33 +249,49 @@ class Roster:
     def _send_all(self, entry: Entry) -> None:
         """Send a workflow with its commands, which may have to be fetched first."""
         commands = self._shelf.all_of(list(entry.commands))
-        if commands is not None:
+        if commands is not None and not entry.fetching:
+            entry.behind = False
             self._send(entry, commands or [None])
-        elif entry.workflow_id not in self._fetching:
+        elif not entry.fetching:
+            entry.fetching = True
             entry.sent_ms = self._clock.now_ms()
             task = asyncio.get_running_loop().create_task(self._fetch_and_send(entry))
-            self._fetching[entry.workflow_id] = task
+            self._fetches.add(task)
+            task.add_done_callback(self._fetches.discard)
 
     async def _fetch_and_send(self, entry: Entry) -> None:
-        """Send what is in the queue only; if it cannot be read now, a sweep tries again."""
-        wanted = list(entry.commands)
+        """Send what is in the queue only, oldest first and a part at a time.
+
+        If the queue cannot be read now, a sweep begins again.
+        """
         try:
-            fetched = await self._shelf.fetch(wanted)
+            entry.behind = not await self._send_in_parts(entry)
         except OrchxError as error:
+            entry.behind = True
             logger.warning("commands not fetched", error=str(error))
-            return
         finally:
-            del self._fetching[entry.workflow_id]
-        if self.entries.get(entry.workflow_id) is not entry or entry.owner is None:
-            return
-        commands = {command.id: command for command in fetched}
-        for command_id in wanted:
-            if command_id not in commands:  # not even in the queue: applied long ago
+            entry.fetching = False
+        if self.entries.get(entry.workflow_id) is entry and entry.commands:
+            self.seek_place(entry)  # unless it has one
+
+    async def _send_in_parts(self, entry: Entry) -> bool:
+        """Return whether its owner was sent everything; not if it has lost its place meanwhile."""
+        owner, sent = entry.owner, set[str]()
+        if owner is None:
+            return False
+        while wanted := [key for key in entry.commands if key not in sent]:
+            fetched, missing = await self._shelf.fetch(wanted)
+            if self.entries.get(entry.workflow_id) is not entry or entry.owner != owner:
+                return False
+            for command_id in missing:  # not even in the queue: applied long ago
                 self.applied(command_id)
-        if entry.commands.keys() <= commands.keys():
-            self._send(entry, [commands[key] for key in entry.commands] or [None])
-        else:  # more have come meanwhile
-            self._send_all(entry)
+            sent.update(command.id for command in fetched)
+            if fetched:
+                self._send(entry, fetched)
+                await asyncio.sleep(0)  # it leaves before the next part comes
+        if not sent:
+            self._send(entry, [None])
+        return True
 
     def _send(self, entry: Entry, commands: Iterable[AnyCommand | None]) -> None:
         if entry.owner is None:

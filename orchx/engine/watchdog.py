@@ -23,42 +23,52 @@ logger = structlog.get_logger(__name__)
 class Watchdog:
     """Asks each process, again and again, whether it is alive.
 
-    Only a process that has answered before can be found frozen: one that starts, or is
-    known to be dead, is left to whoever starts it.
+    One that starts, or is known to be dead, is left to whoever starts it; for as long as a
+    start may take.
 
     Args:
         processes: to watch.
         clock: time.
         interval_s: the pause between two questions to the same process.
-        patience: how many questions in a row it may leave unanswered.
+        patience_s: how long one that has answered may be silent.
+        start_s: how long one may be silent that has not answered yet.
     """
 
     def __init__(
-        self, processes: Sequence[ProcessLink], clock: Clock, *, interval_s: float, patience: int
+        self,
+        processes: Sequence[ProcessLink],
+        clock: Clock,
+        *,
+        interval_s: float,
+        patience_s: float,
+        start_s: float,
     ) -> None:
         self._processes = processes
         self._clock = clock
         self._interval_s = interval_s
-        self._patience = patience
+        self._patience_ms = patience_s * 1000
+        self._start_ms = max(start_s, patience_s) * 1000
 
     async def run(self) -> None:
         """Watch all of them for ever, each at its own pace."""
         await asyncio.gather(*(self._watch(process) for process in self._processes))
 
     async def _watch(self, process: ProcessLink) -> None:
-        silent: int | None = None  # None: it has not answered since it was started
+        since_ms, patience_ms = self._clock.now_ms(), self._start_ms
         while True:
             await self._clock.sleep(self._interval_s)
+            asked_ms = self._clock.now_ms()
             try:
                 await process.alive()
-                silent = 0
+                since_ms, patience_ms = self._clock.now_ms(), self._patience_ms
             except NoAnswer:
-                silent = None if silent is None else silent + 1
+                # The time when it was asked: what this process itself slept through since then
+                # is not that one's silence.
+                if asked_ms - since_ms >= patience_ms:
+                    await self._restart(process)
+                    since_ms, patience_ms = self._clock.now_ms(), self._start_ms
             except Unavailable:
-                silent = None
-            if silent is not None and silent >= self._patience:
-                await self._restart(process)
-                silent = None
+                since_ms, patience_ms = self._clock.now_ms(), self._start_ms
 
     async def _restart(self, process: ProcessLink) -> None:
         logger.error("process frozen, restarting it", process=process.name)

@@ -86,7 +86,7 @@ def _drop_the_command_dedup() -> Any:
     take = decide_module._take
 
     def forgetful(turn: Turn, message: Any) -> None:
-        turn.state.commands = frozenset()
+        turn.state.commands = set()
         take(turn, message)
 
     def keep(self: Owner, live: Live, assignment: Any) -> None:

@@ -160,7 +160,7 @@ async def test_what_waits_outlives_the_engine(settings: Settings) -> None:
 @pytest.mark.parametrize("name", ["owner-shared-0", names.DISPATCHER])
 async def test_a_frozen_process_is_replaced(settings: Settings, name: str) -> None:
     """The owner is watched by the Dispatcher, and the Dispatcher by the projector."""
-    sweep = SweepSettings(interval_ms=200, health_timeout_ms=500, patience=3)
+    sweep = SweepSettings(interval_ms=200, health_timeout_ms=500, patience_ms=1_500)
     settings = settings.model_copy(update={"sweep": sweep})
     pids = await asyncio.to_thread(cluster.start_engine, settings)
     async with _gateway(settings) as gateway:

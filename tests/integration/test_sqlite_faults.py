@@ -279,6 +279,19 @@ class TestAHungWriter:
         claimed = await log.claim(Claim(workflow_id="w", owner="other", at_ms=1))
         assert [record.owner for record in claimed.history if record.seq == 0] == ["other"]
 
+    async def test_a_command_that_was_given_up_starts_nothing_later(self, tmp_path: Path) -> None:
+        path = tmp_path / "commands.db"
+        queue = SqliteCommandQueue(path)
+        with sqlite_connection.WriteLock(path).held():
+            given_up = asyncio.create_task(queue.put([cancel("late")]))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            await asyncio.wait([given_up])
+        await queue.put([cancel("other")])
+        waiting = await queue.pending(after_position=0, limit=10)
+        assert [command.id for _, command in waiting] == ["other"]
+        await queue.close()
+
     async def test_what_waits_is_bounded_in_bytes(
         self, log: SqliteEventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

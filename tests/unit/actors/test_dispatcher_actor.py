@@ -11,10 +11,11 @@ import pytest
 
 from orchx.actors import message_parts
 from orchx.actors.dispatcher_actor import DispatcherActor
+from orchx.domain.keys import event_command_id
 from orchx.errors import Unavailable
-from orchx.ports.supervision import Ending, Load, OwnerReport
+from orchx.ports.supervision import Ending, Load, OwnerReport, Subscription
 from orchx.settings import Settings
-from tests.unit.engine.dispatching import SWEEP_S, Desk, ending, start, summary
+from tests.unit.engine.dispatching import SWEEP_S, Desk, ending, event, start, summary
 
 Question = Callable[[DispatcherActor], Coroutine[Any, Any, object]]
 
@@ -95,6 +96,23 @@ async def test_what_a_dropped_offer_was_about_is_found_in_the_queue() -> None:
     await actor.offered(encode([start("new")]))
     await desk.pass_s(3)
     assert desk.owners["owner-1"].got == ["old", "new"]
+
+
+async def test_an_event_right_after_the_recovery_finds_who_began_to_listen_during_it() -> None:
+    desk, actor = await recovering(after_s=1)
+    await actor.report(
+        encode(
+            OwnerReport(
+                owner="owner-1",
+                incarnation="owner-1#1",
+                listening=[Subscription(workflow_id="old", types=["hr.moved"])],
+            )
+        )
+    )
+    await desk.pass_s(SWEEP_S)
+    await desk.submit(event("e"))
+    await desk.pass_s(1.0)
+    assert event_command_id("old", "/test", "e") in desk.owners["owner-1"].commands
 
 
 async def test_an_end_whose_report_was_dropped_is_told_again_when_the_owner_is_asked() -> None:

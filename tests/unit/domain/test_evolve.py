@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from orchx.domain import events as e
-from orchx.domain.evolve import branch_of, evolve, fold, iteration_of_child
+from orchx.domain.evolve import apply, branch_of, evolve, fold, iteration_of_child
 from orchx.domain.faults import Fault
 from orchx.domain.state import ROOT, Frame, WorkflowState
 from tests.unit.domain.stage import WORKFLOW_ID, Stage, check_consistent, unavailable
@@ -133,3 +133,14 @@ def test_states_are_compared_by_what_is_in_them() -> None:
 
 def test_a_fault_shows_the_members_that_it_has() -> None:
     assert Fault(type="t", status=1).as_json() == {"type": "t", "status": 1, "title": ""}
+
+
+def test_a_fold_copies_nothing_that_grows() -> None:
+    """Ten thousand refused events are a fold of milliseconds, not of seconds."""
+    stage = Stage("do: [{a: {call: work}}]")
+    state = fold(WORKFLOW_ID, stage.history)
+    known = state.commands
+    for number in range(10_000):
+        apply(state, e.CommandRefused(command_id=f"c{number}", reason="not for it"), 1)
+    assert state.commands is known
+    assert len(known) == 10_001

@@ -7,10 +7,12 @@ from typing import NoReturn
 import msgspec
 import pytest
 
-from orchx.domain.messages import StartWorkflow
+from orchx.domain.messages import AnyCommand, DeliverEvent, StartWorkflow
+from orchx.engine import command_shelf
 from orchx.engine.command_shelf import weight_of
 from orchx.engine.supervision import RESEND_AFTER_MS
 from orchx.errors import DriverError
+from orchx.ports.supervision import Passivation
 from tests.unit.engine.dispatching import SWEEP_S, Desk, cancel, start
 
 LARGE = 10_000
@@ -107,3 +109,112 @@ async def test_one_that_is_larger_than_the_limit_runs_alone() -> None:
 def test_a_command_weighs_about_what_it_holds(size: int) -> None:
     command = msgspec.structs.replace(start("wf"), input="x" * size)
     assert size < weight_of(command) < size + 500
+
+
+def slowly(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the queue take its time for each command."""
+    find = desk.queue.find
+
+    async def slow(command_id: str) -> AnyCommand | None:
+        await desk.clock.sleep(0.010)
+        return await find(command_id)
+
+    monkeypatch.setattr(desk.queue, "find", slow)
+
+
+async def test_commands_that_keep_coming_hold_up_none_of_those_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(memory_bytes=0)
+    slowly(desk, monkeypatch)
+    await desk.submit(start("wf"))
+    for number in range(50):
+        await desk.submit(cancel(f"c{number:02}", "wf"))
+        await desk.pass_s(0.008)
+    came = desk.owners["owner-1"].commands
+    assert len(came) > 30
+    assert came == ["wf", *(f"c{n:02}" for n in range(len(came) - 1))]
+    await desk.pass_s(1.0)
+    assert len(desk.owners["owner-1"].commands) == 51
+
+
+async def test_what_lost_its_place_during_a_fetch_gets_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(memory_bytes=0)
+    slowly(desk, monkeypatch)
+    await desk.submit(start("wf"))
+    await desk.pass_s(1.0)
+    await desk.submit(cancel("c1", "wf"))  # sent as it came
+    desk.roster.resend(desk.roster.entries["wf"])  # which has to be fetched now
+    await desk.report("owner-1", applied=["wf", "c1"], passivated=[Passivation(workflow_id="wf")])
+    await desk.submit(cancel("c2", "wf"))
+    await desk.pass_s(1.0)
+    assert desk.owners["owner-1"].commands[-1] == "c2"
+    assert desk.owner_of("wf") == "owner-1"
+
+
+async def test_nothing_overtakes_what_could_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(memory_bytes=0)
+
+    async def broken(command_id: str) -> NoReturn:
+        raise DriverError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.queue, "find", broken)
+        await desk.submit(start("wf"))
+    await desk.submit(cancel("c1", "wf"))
+    assert desk.owners["owner-1"].commands == []
+    await desk.pass_s(RESEND_AFTER_MS / 1000 + SWEEP_S)
+    await desk.supervision.sweep()
+    await desk.pass_s()
+    assert desk.owners["owner-1"].commands == ["wf", "c1"]
+
+
+async def test_a_start_that_comes_after_another_command_is_booked_as_it_is() -> None:
+    desk = Desk(dedicated=1)
+    await desk.submit(cancel("c", "wf"))
+    held = start("wf", tenant="hr", priority=0, isolation="dedicated")
+    await desk.submit(held)
+    entry = desk.roster.entries["wf"]
+    assert (entry.tenant, entry.priority, entry.isolation) == ("hr", 0, "dedicated")
+    assert desk.roster.placed_bytes == entry.bytes == weight_of(held)
+    desk.roster.remove("wf")
+    assert desk.roster.placed_bytes == 0
+
+
+async def test_what_is_fetched_is_sent_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_shelf, "PART_BYTES", 3_000)
+    desk = Desk(capacity=1, memory_bytes=0)
+    await desk.submit(start("other"))
+    events = [
+        DeliverEvent(
+            id=f"e{n}", workflow_id="wf", created_at_ms=1, event={"type": "t", "data": "x" * 1_000}
+        )
+        for n in range(9)
+    ]
+    await desk.submit(start("wf"), *events)
+    desk.roster.remove("other")
+    await desk.pass_s(1.0)
+    deliveries = [d for d in desk.owners["owner-1"].deliveries if d[0].workflow_id == "wf"]
+    assert max(len(delivery) for delivery in deliveries) <= 4
+    assert desk.owners["owner-1"].commands[1:] == ["wf", *(f"e{n}" for n in range(9))]
+
+
+async def test_a_start_that_comes_while_another_command_waits_waits_in_its_own_place() -> None:
+    desk = Desk(capacity=0, dedicated=1)
+    await desk.submit(start("first", isolation="dedicated"), cancel("c", "wf"))
+    assert desk.roster.waiting_by_tenant == {"default": 1}
+    held = start("wf", tenant="hr", isolation="dedicated")
+    await desk.submit(held)
+    waiting = desk.roster.waiting
+    await desk.submit(held)  # an audit offers it again
+    assert desk.roster.waiting == waiting
+    desk.roster.remove("first")
+    await desk.pass_s()
+    assert desk.owner_of("wf") == "lone-1"
+    assert desk.owners["lone-1"].commands == ["first", "c", "wf"]
+    desk.roster.stations.by_name["owner-1"].capacity = 1
+    desk.roster.place_soon()
+    await desk.pass_s()
+    assert (desk.roster.waiting_by_tenant, desk.roster.waiting) == ({}, 0)
