@@ -120,7 +120,6 @@ class GroupCommit(Generic[Work]):
                 count = min(len(self._pending), BATCH_MAX)
                 batch = [self._pending.popleft() for _ in range(count)]
                 self._commit_batch(batch)
-                self._taken_bytes += sum(ticket.size for ticket in batch)
             if self._closing and not self._pending:
                 # A file that cannot be closed has nobody left to hear of it.
                 with contextlib.suppress(OrchxError):
@@ -133,13 +132,21 @@ class GroupCommit(Generic[Work]):
             for done in self._commit(batch):
                 for ticket in done:
                     del left[ticket]
+                self._make_room(done)
                 _resolve(done)
+            self._make_room(left)  # abandoned: nobody waits for these
         except OrchxError as error:
+            self._make_room(left)
             _fail(list(left), error)
         except Exception as error:  # the thread's edge: callers get it, the thread lives on
             bug = Bug(f"{self._thread.name}: {type(error).__name__}: {error}")
             bug.__cause__ = error
+            self._make_room(left)
             _fail(list(left), bug)
+
+    def _make_room(self, tickets: Iterable[Ticket[Work]]) -> None:
+        """Count these as waiting no more, before anyone hears of them."""
+        self._taken_bytes += sum(ticket.size for ticket in tickets)
 
 
 def _fail(tickets: Sequence[Ticket[Any]], error: OrchxError) -> None:
