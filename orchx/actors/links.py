@@ -23,8 +23,8 @@ _decode_load = msgspec.msgpack.Decoder(Load).decode
 _decode_endings = msgspec.msgpack.Decoder(list[Ending]).decode
 
 
-class RayOwnerLink:
-    """From the Dispatcher to one owner."""
+class _ActorLink:
+    """To one actor, by its name."""
 
     def __init__(self, handles: Handles, name: str, timeout_s: float) -> None:
         self._handles = handles
@@ -33,8 +33,12 @@ class RayOwnerLink:
 
     @property
     def name(self) -> str:
-        """The owner's name."""
+        """The actor's name."""
         return self._name
+
+
+class RayOwnerLink(_ActorLink):
+    """From the Dispatcher to one owner."""
 
     def deliver(self, assignments: Sequence[Assignment]) -> None:
         """Push workflows and commands."""
@@ -49,18 +53,8 @@ class RayOwnerLink:
         return _decode_status(answer)
 
 
-class RayProcessLink:
+class RayProcessLink(_ActorLink):
     """From the one that watches to any actor."""
-
-    def __init__(self, handles: Handles, name: str, timeout_s: float) -> None:
-        self._handles = handles
-        self._name = name
-        self._timeout_s = timeout_s
-
-    @property
-    def name(self) -> str:
-        """The actor's name."""
-        return self._name
 
     async def alive(self) -> None:
         """Return once the actor has answered."""

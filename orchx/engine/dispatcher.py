@@ -52,7 +52,6 @@ class Dispatcher:
         self._acknowledging = False
         self._broadcasting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     # -- commands --------------------------------------------------------------------------
 
@@ -232,7 +231,6 @@ class Dispatcher:
 
     def close(self) -> None:
         """Stop: nothing more is placed or sent."""
-        self._closed = True
         self.roster.close()
         for task in self._tasks:
             task.cancel()
