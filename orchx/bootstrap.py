@@ -41,6 +41,7 @@ from orchx.engine.outbox import Outbox
 from orchx.engine.owner import Owner
 from orchx.engine.placement import Station, Stations
 from orchx.engine.plans import Plans
+from orchx.engine.projection import Projection
 from orchx.engine.projector import Projector
 from orchx.engine.reporter import Reporter
 from orchx.engine.retention import CommandRetention, DeliveryRetention
@@ -243,8 +244,8 @@ def build_dispatcher(
     return DispatcherParts(dispatcher=dispatcher, supervision=supervision, retention=retention)
 
 
-def build_projector(settings: Settings, sink: CommandSink) -> Projector:
-    """Build the projector, with the net that turns records into commands."""
+def build_projection(settings: Settings, sink: CommandSink) -> Projection:
+    """Build the state service, with the net that turns records into commands."""
     clock = SystemClock()
     log, queue = event_log(settings), command_queue(settings)
     causes = Causes(
@@ -254,7 +255,12 @@ def build_projector(settings: Settings, sink: CommandSink) -> Projector:
         sink=sink,
         clock=clock,
     )
-    return Projector(log, state_store(settings), clock, settings, observer=causes)
+    store = state_store(settings)
+
+    def projector(partition: int) -> Projector:
+        return Projector(log, store, clock, settings, partition=partition, observer=causes)
+
+    return Projection(log, clock, projector)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -134,6 +134,46 @@ class SweepSettings(_Section):
     )
 
 
+class KafkaSettings(_Section):
+    """The event log and the command queue of the profile `kafka`."""
+
+    bootstrap_servers: tuple[str, ...] = Field(
+        ("127.0.0.1:9092",), min_length=1, description="host:port of some brokers"
+    )
+    topic_prefix: str = Field("orchx", pattern=r"^[a-zA-Z0-9._-]{1,100}$")
+    partitions: int = Field(6, ge=1, le=4_096, description="of topics that are made at start")
+    replication_factor: int = Field(1, ge=1, description="of topics that are made at start")
+    min_insync_replicas: int = Field(1, ge=1, description="that have a record before it counts")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = Field(None, description="PEM; the system's own if absent")
+    request_timeout_ms: int = Field(15_000, ge=1_000)
+    in_flight_bytes: int = Field(67_108_864, ge=1_048_576, description="sent, not yet durable")
+    window_bytes: int = Field(
+        268_435_456, ge=1_048_576, description="of the log's end that a process keeps in memory"
+    )
+
+
+class RedisSettings(_Section):
+    """The cache of current states of the profile `kafka`."""
+
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    cluster: bool = Field(False, description="whether the URL is that of a Redis Cluster")
+    timeout_ms: int = Field(1_000, ge=50)
+    ended_ttl_s: int = Field(3_600, ge=1, description="of workflows that are over")
+    live_ttl_s: int = Field(604_800, ge=60, description="of others, since their last change")
+
+
+class MongoSettings(_Section):
+    """History, search, catalog, webhooks and the index of commands of the profile `kafka`."""
+
+    uri: SecretStr = SecretStr("mongodb://127.0.0.1:27017/?replicaSet=orchx")
+    database: str = Field("orchx", pattern=r"^[a-zA-Z0-9_-]{1,60}$")
+    timeout_ms: int = Field(10_000, ge=500)
+
+
 class Settings(BaseSettings):
     """All of orchx's settings."""
 
@@ -141,6 +181,9 @@ class Settings(BaseSettings):
         frozen=True, env_prefix="ORCHX_", env_nested_delimiter="__", extra="forbid"
     )
 
+    profile: Literal["embedded", "kafka"] = Field(
+        "embedded", description="files on one machine, or Kafka, Redis and MongoDB"
+    )
     data_dir: Path = Path("orchx-data")
     namespace: str = Field("orchx", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Ray namespace")
     task_modules: tuple[str, ...] = Field(
@@ -157,3 +200,6 @@ class Settings(BaseSettings):
     webhooks: WebhookSettings = WebhookSettings()
     retention: RetentionSettings = RetentionSettings()
     sweep: SweepSettings = SweepSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    mongodb: MongoSettings = MongoSettings()

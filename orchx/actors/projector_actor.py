@@ -17,25 +17,25 @@ class ProjectorActor(Shell):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(names.PROJECTOR, settings)
-        self._projector = bootstrap.build_projector(settings, RayCommandSink(self.handles))
+        self._projection = bootstrap.build_projection(settings, RayCommandSink(self.handles))
         self._hub = MetricsHub()
         self._lag = 0
         self.metrics.gauge("projector_lag", "Records not projected yet", lambda: self._lag)
         self.metrics.gauge(
-            "projector_gaps", "Records that could not be applied", lambda: self._projector.gaps
+            "projector_gaps", "Records that could not be applied", lambda: self._projection.gaps
         )
-        self.keep(self._projector.run())
+        self.keep(self._projection.run())
         self.keep(self.every(1.0, self._measure))
         self.push_metrics()
         self.watch_over([names.DISPATCHER])  # which watches over all others
         self._ready.set()
 
     async def _measure(self) -> None:
-        self._lag = await self._projector.lag()
+        self._lag = await self._projection.lag()
 
     async def barrier(self) -> None:
         """Return when everything durable now is projected."""
-        await self._projector.barrier()
+        await self._projection.barrier()
 
     async def metrics_pushed(self, process: str, exposition: bytes) -> None:
         """Take a process's metrics."""

@@ -24,7 +24,7 @@ BUSY_TIMEOUT_S: Final = 5.0  # a net: a writer that ignores the lock file (a SQL
 CHECKPOINT_PAGES: Final = 1000
 STATEMENT_ROWS_MAX: Final = 128
 CACHED_STATEMENTS: Final = 256
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 Row: TypeAlias = tuple[Any, ...]
 

@@ -47,8 +47,7 @@ SCHEMA: Final = (
         WHERE status = 'pending'""",
     """CREATE INDEX ended ON deliveries (status, ended_at_ms)
         WHERE ended_at_ms IS NOT NULL""",
-    "CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), offset INTEGER NOT NULL)",
-    "INSERT INTO outbox VALUES (1, 0)",
+    "CREATE TABLE outbox (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL)",
 )
 _COLUMNS: Final = tuple(field.name for field in fields(Delivery))
 _ADD: Final = RowInsert("deliveries", (*_COLUMNS, "host"), "ON CONFLICT (id) DO NOTHING")
@@ -67,6 +66,9 @@ _UPDATE: Final = """
     UPDATE deliveries SET status = ?, attempts = ?, next_attempt_at_ms = ?, last_error = ?,
         ended_at_ms = ?
     WHERE id = ?"""
+_MOVE: Final = """
+    INSERT INTO outbox VALUES (?, ?)
+    ON CONFLICT DO UPDATE SET offset = max(offset, excluded.offset)"""
 _REPLAY: Final = """
     UPDATE deliveries
     SET status = 'pending', attempts = 0, next_attempt_at_ms = ?, ended_at_ms = NULL
@@ -88,21 +90,21 @@ class SqliteDeliveries:
         """
         self._session = SqliteSession(path, SCHEMA, "NORMAL")
 
-    async def add(self, deliveries: Sequence[Delivery], *, offset: int) -> None:
-        """Store new deliveries and the offset, which never goes back."""
+    async def add(self, deliveries: Sequence[Delivery], *, offset: int, partition: int = 0) -> None:
+        """Store new deliveries and the offset, which never goes back, in one transaction."""
         rows = [(*astuple(delivery), delivery.host) for delivery in deliveries]
 
         def add(connection: sqlite3.Connection) -> None:
             _ADD.run(connection, rows)
-            connection.execute("UPDATE outbox SET offset = max(offset, ?)", (offset,))
+            connection.execute(_MOVE, (partition, offset))
 
         await self._session.write(add)
 
-    async def offset(self) -> int:
+    async def offset(self, partition: int = 0) -> int:
         """Return the log offset up to which deliveries were made; 0 at first."""
-        query = "SELECT offset FROM outbox"
-        offset: int = await self._session.read(lambda db: db.execute(query).fetchone()[0])
-        return offset
+        query = "SELECT offset FROM outbox WHERE partition = ?"
+        found = await self._session.read(lambda db: db.execute(query, (partition,)).fetchone())
+        return 0 if found is None else int(found[0])
 
     async def due(
         self, *, now_ms: int, limit: int, without_hosts: Collection[str] = ()

@@ -151,13 +151,11 @@ class SqliteEventLog:
             f"{path.stem}-commit", self._commit, self._database.close
         )
 
-    async def append(self, records: Sequence[Record]) -> int:
-        """Append atomically; return the last offset once it is durable."""
-        if not records:
-            return await self.last_offset()
-        rows = [_row(record) for record in records]
-        last: int = await self._commits.submit(_Append(rows), sum(len(row[-1]) for row in rows))
-        return last
+    async def append(self, records: Sequence[Record]) -> None:
+        """Append all of them or none; on return they are durable."""
+        if records:
+            rows = [_row(record) for record in records]
+            await self._commits.submit(_Append(rows), sum(len(row[-1]) for row in rows))
 
     async def claim(self, claim: Claim) -> Claimed:
         """Append `activated{epoch: highest + 1}`, the opening if it is the first; read back."""
@@ -196,7 +194,11 @@ class SqliteEventLog:
         text: str = await self._reader.read(lambda db: db.execute(_EPOCHS, (wanted,)).fetchone()[0])
         return {workflow_id: epoch for workflow_id, epoch in _epochs.decode(text) if epoch}
 
-    async def tail(self, after_offset: int, *, limit: int) -> Sequence[Record]:
+    async def partitions(self) -> int:
+        """Return 1: the file is one partition."""
+        return 1
+
+    async def tail(self, after_offset: int, *, limit: int, partition: int = 0) -> Sequence[Record]:
         """Return up to `limit` records after an offset, in log order."""
         records, _ = await self._records(self._tails, (after_offset, max(limit, 0)))
         return records
@@ -209,7 +211,7 @@ class SqliteEventLog:
         except msgspec.MsgspecError as error:
             raise DriverError(f"the log holds what this release cannot read: {error}") from error
 
-    async def last_offset(self) -> int:
+    async def last_offset(self, partition: int = 0) -> int:
         """Return the offset of the last durable record; 0 if there is none."""
         query = "SELECT coalesce(max(offset), 0) FROM events"
         last: int = await self._reader.read(lambda db: db.execute(query).fetchone()[0])

@@ -38,8 +38,7 @@ SCHEMA: Final = (
     "CREATE INDEX newest_of_status ON workflows (status, created_at_ms DESC, workflow_id DESC)",
     """CREATE INDEX unfinished ON workflows (workflow_id)
         WHERE status NOT IN ('cancelled', 'completed', 'faulted')""",
-    "CREATE TABLE projection (id INTEGER PRIMARY KEY CHECK (id = 1), offset INTEGER NOT NULL)",
-    "INSERT INTO projection VALUES (1, 0)",
+    "CREATE TABLE projection (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL)",
 )
 _COLUMNS: Final = (
     "workflow_id",
@@ -58,6 +57,9 @@ _UPSERT: Final = RowInsert(
     + ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:]),
 )
 
+_MOVE: Final = """
+    INSERT INTO projection VALUES (?, ?)
+    ON CONFLICT DO UPDATE SET offset = excluded.offset WHERE offset < excluded.offset"""
 _LOAD: Final = """
     SELECT data AS line FROM workflows
     WHERE workflow_id IN (SELECT value FROM json_each(?))"""
@@ -107,23 +109,24 @@ class SqliteStateStore:
             wanted = [key for key in wanted if key not in found] if cut else []
         return found
 
-    async def save(self, summaries: Sequence[WorkflowSummary], *, offset: int) -> None:
-        """Store summaries and the offset; an offset not above the stored one changes nothing."""
+    async def save(
+        self, summaries: Sequence[WorkflowSummary], *, offset: int, partition: int = 0
+    ) -> None:
+        """Store summaries and the offset in one transaction; older offsets change nothing."""
         # The last one of a workflow counts; an upsert may not meet a row twice.
         rows = list({summary.workflow_id: _row(summary) for summary in summaries}.values())
 
         def save(connection: sqlite3.Connection) -> None:
-            move = "UPDATE projection SET offset = ? WHERE offset < ?"
-            if connection.execute(move, (offset, offset)).rowcount:
+            if connection.execute(_MOVE, (partition, offset)).rowcount:
                 _UPSERT.run(connection, rows)
 
         await self._writer.write(save)
 
-    async def offset(self) -> int:
+    async def offset(self, partition: int = 0) -> int:
         """Return the offset up to which the projection holds."""
-        query = "SELECT offset FROM projection"
-        offset: int = await self._reader.read(lambda db: db.execute(query).fetchone()[0])
-        return offset
+        query = "SELECT offset FROM projection WHERE partition = ?"
+        found = await self._reader.read(lambda db: db.execute(query, (partition,)).fetchone())
+        return 0 if found is None else int(found[0])
 
     async def list(self, filter_: Filter) -> Page:
         """Return one page, newest first."""
@@ -153,7 +156,7 @@ class SqliteStateStore:
 
         def reset(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM workflows")
-            connection.execute("UPDATE projection SET offset = 0")
+            connection.execute("DELETE FROM projection")
 
         await self._writer.write(reset)
 

@@ -1,8 +1,9 @@
 """Keeps the state store true to the log.
 
-At-least-once input, exactly-once effect: a batch's summaries and the offset behind it are
-saved in one transaction, so a crash at any await repeats the batch from the same start.
-Whatever goes wrong in a step, what is in memory is dropped and read again from the store.
+At-least-once input, exactly-once effect: a batch's summaries are saved before the offset
+behind it, so a crash at any await repeats the batch, of which nothing counts twice: each
+summary knows the last record that it holds. Whatever goes wrong in a step, what is in memory
+is dropped and read again from the store.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import structlog
 from orchx.domain.events import Record
 from orchx.engine.summary import LiveSummary
 from orchx.errors import DriverError, StorageFull, TryLater, Unavailable
+from orchx.ports.archive import Archive
 from orchx.ports.clock import Clock
 from orchx.ports.event_log import EventLog
 from orchx.ports.log_observer import LogObserver
@@ -37,10 +39,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Projector:
-    """Reads the log on and folds what counts into the state store. One per store.
+    """Reads a partition of the log on and folds what counts into the state store.
 
-    `observer`, if there is one, hears of every accepted record at least once, before the
-    offset moves past it.
+    One per partition. `observer`, if there is one, hears of every accepted record at least
+    once, before the offset moves past it; `archive` is given every record before that.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Projector:
         clock: Clock,
         settings: Settings,
         *,
+        partition: int = 0,
         observer: LogObserver | None = None,
+        archive: Archive | None = None,
         batch_limit: int = BATCH_LIMIT,
         live_limit: int = LIVE_LIMIT,
     ) -> None:
@@ -58,7 +62,9 @@ class Projector:
         self._store = store
         self._clock = clock
         self._interval_s = settings.sweep.projector_interval_ms / 1000
+        self._partition = partition
         self._observer = observer
+        self._archive = archive
         self._batch_limit = batch_limit
         self._live_limit = live_limit
         self._turn = asyncio.Lock()
@@ -111,8 +117,10 @@ class Projector:
 
     async def lag(self) -> int:
         """Return how far the projection is behind the log, in offsets."""
-        offset = self._offset if self._offset is not None else await self._store.offset()
-        return max(0, await self._log.last_offset() - offset)
+        offset = self._offset
+        if offset is None:
+            offset = await self._store.offset(self._partition)
+        return max(0, await self._log.last_offset(self._partition) - offset)
 
     async def rebuild(self) -> int:
         """Drop the projection, replay the whole log, and return how many records that were.
@@ -121,7 +129,7 @@ class Projector:
         process replays the rest, and its observer hears all of that.
         """
         async with self._turn:
-            self._observed = max(self._observed, await self._store.offset())
+            self._observed = max(self._observed, await self._store.offset(self._partition))
             self._forget()
             await self._store.reset()
             replayed = 0
@@ -130,7 +138,7 @@ class Projector:
             return replayed
 
     async def _catch_up(self) -> None:
-        target = await self._log.last_offset()
+        target = await self._log.last_offset(self._partition)
         while self._offset is None or self._offset < target:
             async with self._turn:
                 if self._offset is not None and self._offset >= target:
@@ -142,8 +150,10 @@ class Projector:
         saved = False
         try:
             if self._offset is None:
-                self._offset = await self._store.offset()
-            records = await self._log.tail(self._offset, limit=self._batch_limit)
+                self._offset = await self._store.offset(self._partition)
+            records = await self._log.tail(
+                self._offset, limit=self._batch_limit, partition=self._partition
+            )
             if records:
                 await self._project(records, self._offset)
             saved = True
@@ -153,6 +163,9 @@ class Projector:
                 self._forget()
 
     async def _project(self, records: Sequence[Record], after_offset: int) -> None:
+        offset = records[-1].offset
+        if self._archive is not None:
+            await self._archive.add(records, offset=offset, partition=self._partition)
         live = await self._summaries_of(records)
         accepted: list[Record] = []
         changed: dict[str, LiveSummary] = {}
@@ -169,8 +182,8 @@ class Projector:
                 unheard = [record for record in accepted if record.offset > self._observed]
             if unheard:
                 await self._observer.observe(unheard)
-        offset = records[-1].offset
-        await self._store.save([summary.freeze() for summary in changed.values()], offset=offset)
+        frozen = [summary.freeze() for summary in changed.values()]
+        await self._store.save(frozen, offset=offset, partition=self._partition)
         self._offset = offset
         self._keep(live)
 

@@ -51,13 +51,13 @@ class Delivery:
 
 
 class Deliveries(Protocol):
-    """A durable outbox with the log offset it was filled up to, changed together."""
+    """A durable outbox, with the offset of each partition of the log it was filled up to."""
 
-    async def add(self, deliveries: Sequence[Delivery], *, offset: int) -> None:
-        """Store new deliveries and the offset in one transaction; known ids stay as they are."""
+    async def add(self, deliveries: Sequence[Delivery], *, offset: int, partition: int = 0) -> None:
+        """Store new deliveries, then the offset; known ids stay as they are."""
         ...
 
-    async def offset(self) -> int:
+    async def offset(self, partition: int = 0) -> int:
         """Return the log offset up to which deliveries were made; 0 at first."""
         ...
 

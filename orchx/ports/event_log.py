@@ -42,15 +42,21 @@ class Claimed:
 
 
 class EventLog(Protocol):
-    """Append-only, durable, ordered per workflow. Safe for many tasks of one event loop."""
+    """Append-only, durable, ordered per workflow. Safe for many tasks of one event loop.
 
-    async def append(self, records: Sequence[Record]) -> int:
-        """Append atomically and return the last offset; on return the records are durable.
+    It has one partition or several, numbered from 0. All records of a workflow stand in the
+    same one, in order; offsets count within a partition, from 1, and may have holes.
+    """
 
-        Records of concurrent calls are committed together.
+    async def append(self, records: Sequence[Record]) -> None:
+        """Append; on return the records are durable, each in its partition.
+
+        The records of one workflow stand in the log together, or not at all. Records of
+        concurrent calls are committed together.
 
         Raises:
             StorageFull: the disk took no more; nothing was appended.
+            Unavailable: too much waits to be appended already; nothing was appended.
             DriverError: the log failed; whether anything was appended is unknown.
         """
         ...
@@ -74,17 +80,24 @@ class EventLog(Protocol):
         ...
 
     async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
-        """Return the highest epoch that anyone has activated, of each workflow that has one."""
+        """Return the highest epoch that anyone has activated, of each workflow that has one.
+
+        Whatever stood in the log before an append of this process that is durable is counted.
+        """
         ...
 
-    async def tail(self, after_offset: int, *, limit: int) -> Sequence[Record]:
+    async def partitions(self) -> int:
+        """Return how many partitions there are; at least 1."""
+        ...
+
+    async def tail(self, after_offset: int, *, limit: int, partition: int = 0) -> Sequence[Record]:
         """Return up to `limit` records after an offset, in log order (empty: no more yet).
 
         It may be fewer although there are more: pages are bounded in bytes too.
         """
         ...
 
-    async def last_offset(self) -> int:
+    async def last_offset(self, partition: int = 0) -> int:
         """Return the offset of the last durable record; 0 if there is none."""
         ...
 

@@ -88,17 +88,23 @@ class Page:
 
 
 class StateStore(Protocol):
-    """Holds summaries and the log offset up to which they are true, changed together."""
+    """Holds summaries, and for each partition of the log the offset up to which they are true.
+
+    The offset never says more than the summaries. They may say more than it after a crash:
+    the same records, projected once more, change nothing.
+    """
 
     async def load(self, workflow_ids: Sequence[str]) -> Mapping[str, WorkflowSummary]:
         """Return the summaries that exist."""
         ...
 
-    async def save(self, summaries: Sequence[WorkflowSummary], *, offset: int) -> None:
-        """Store summaries and the offset in one transaction; older offsets change nothing."""
+    async def save(
+        self, summaries: Sequence[WorkflowSummary], *, offset: int, partition: int = 0
+    ) -> None:
+        """Store summaries, then the offset of their partition; older offsets change nothing."""
         ...
 
-    async def offset(self) -> int:
+    async def offset(self, partition: int = 0) -> int:
         """Return the offset up to which the projection holds; 0 for an empty one."""
         ...
 

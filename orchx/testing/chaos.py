@@ -141,4 +141,5 @@ def random_shape(plan: random.Random) -> Shape:
         batch_limit=plan.choice((3, 2_000)),
         live_limit=plan.choice((1, 4_096)),
         slow=plan.choice((0.0, 0.0, 0.01, 0.1)),
+        partitions=plan.choice((1, 1, 3)),
     )

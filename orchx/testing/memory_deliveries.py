@@ -16,20 +16,20 @@ class MemoryDeliveries:
         """Start empty; `on_io` is called around every write."""
         self._on_io = on_io
         self._deliveries: dict[str, Delivery] = {}
-        self._offset = 0
+        self._offsets: dict[int, int] = {}
 
-    async def add(self, deliveries: Sequence[Delivery], *, offset: int) -> None:
+    async def add(self, deliveries: Sequence[Delivery], *, offset: int, partition: int = 0) -> None:
         """Store new deliveries and the offset, which never goes back."""
         taken = tuple(deliveries)
         await reach(self._on_io, "deliveries.add:before")
         for delivery in taken:
             self._deliveries.setdefault(delivery.id, delivery)
-        self._offset = max(self._offset, offset)
+        self._offsets[partition] = max(self._offsets.get(partition, 0), offset)
         await reach(self._on_io, "deliveries.add:after")
 
-    async def offset(self) -> int:
+    async def offset(self, partition: int = 0) -> int:
         """Return the log offset up to which deliveries were made; 0 at first."""
-        return self._offset
+        return self._offsets.get(partition, 0)
 
     async def due(
         self, *, now_ms: int, limit: int, without_hosts: Collection[str] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from zlib import crc32
 
 import msgspec
 
@@ -15,22 +16,20 @@ from orchx.testing.memory_io import OnIo, reach
 class MemoryEventLog:
     """An `EventLog` that yields once before a write is durable, and once after."""
 
-    def __init__(self, on_io: OnIo | None = None) -> None:
-        """Start empty; `on_io` is called around every write."""
+    def __init__(self, on_io: OnIo | None = None, *, partitions: int = 1) -> None:
+        """Start empty, with that many partitions; `on_io` is called around every write."""
         self._on_io = on_io
-        self._records: list[Record] = []
+        self._partitions: list[list[Record]] = [[] for _ in range(partitions)]
         self._by_workflow: dict[str, list[Record]] = {}
         self._definitions: dict[str, bytes] = {}
 
-    async def append(self, records: Sequence[Record]) -> int:
-        """Append atomically; return the last offset."""
+    async def append(self, records: Sequence[Record]) -> None:
+        """Append all of them at once."""
         taken = tuple(records)
         await reach(self._on_io, "event_log.append:before")
         for record in taken:
             self._store(record)
-        last = len(self._records)
         await reach(self._on_io, "event_log.append:after")
-        return last
 
     async def claim(self, claim: Claim) -> Claimed:
         """Append `activated{epoch: highest + 1}` and return the history up to it."""
@@ -79,14 +78,18 @@ class MemoryEventLog:
                     found[workflow_id] = max(found.get(workflow_id, 0), record.epoch)
         return found
 
-    async def tail(self, after_offset: int, *, limit: int) -> Sequence[Record]:
+    async def partitions(self) -> int:
+        """Return how many there are."""
+        return len(self._partitions)
+
+    async def tail(self, after_offset: int, *, limit: int, partition: int = 0) -> Sequence[Record]:
         """Return up to `limit` records after an offset, in log order."""
         first = max(after_offset, 0)  # offsets count from 1, without a gap
-        return self._records[first : first + max(limit, 0)]
+        return self._partitions[partition][first : first + max(limit, 0)]
 
-    async def last_offset(self) -> int:
+    async def last_offset(self, partition: int = 0) -> int:
         """Return the offset of the last record; 0 if there is none."""
-        return len(self._records)
+        return len(self._partitions[partition])
 
     async def definition(self, digest: str) -> bytes | None:
         """Return the plan pinned under this digest."""
@@ -95,7 +98,10 @@ class MemoryEventLog:
     async def close(self) -> None:
         """Do nothing: another simulated process may still use it."""
 
-    def _store(self, record: Record) -> None:
-        stored = msgspec.structs.replace(record, offset=len(self._records) + 1)
-        self._records.append(stored)
+    def _store(self, record: Record) -> Record:
+        number = crc32(record.workflow_id.encode()) % len(self._partitions)
+        partition = self._partitions[number]
+        stored = msgspec.structs.replace(record, offset=len(partition) + 1)
+        partition.append(stored)
         self._by_workflow.setdefault(record.workflow_id, []).append(stored)
+        return stored

@@ -14,30 +14,36 @@ PAGE_MAX: Final = 1_000
 
 
 class MemoryStateStore:
-    """A `StateStore` that yields once before a write is durable, and once after."""
+    """A `StateStore` that yields before a write is durable, and after.
+
+    And in between: where no transaction spans them, a crash leaves summaries without their offset.
+    """
 
     def __init__(self, on_io: OnIo | None = None) -> None:
         """Start empty; `on_io` is called around every write."""
         self._on_io = on_io
         self._summaries: dict[str, WorkflowSummary] = {}
-        self._offset = 0
+        self._offsets: dict[int, int] = {}
 
     async def load(self, workflow_ids: Sequence[str]) -> Mapping[str, WorkflowSummary]:
         """Return the summaries that exist."""
         return {key: self._summaries[key] for key in workflow_ids if key in self._summaries}
 
-    async def save(self, summaries: Sequence[WorkflowSummary], *, offset: int) -> None:
+    async def save(
+        self, summaries: Sequence[WorkflowSummary], *, offset: int, partition: int = 0
+    ) -> None:
         """Store summaries and the offset; an offset not above the stored one changes nothing."""
         taken = tuple(summaries)
         await reach(self._on_io, "state_store.save:before")
-        if offset > self._offset:
+        if offset > self._offsets.get(partition, 0):
             self._summaries.update((summary.workflow_id, summary) for summary in taken)
-            self._offset = offset
+            await reach(self._on_io, "state_store.save:between")
+            self._offsets[partition] = offset
         await reach(self._on_io, "state_store.save:after")
 
-    async def offset(self) -> int:
+    async def offset(self, partition: int = 0) -> int:
         """Return the offset up to which the projection holds."""
-        return self._offset
+        return self._offsets.get(partition, 0)
 
     async def list(self, filter_: Filter) -> Page:
         """Return one page, newest first."""
@@ -68,7 +74,7 @@ class MemoryStateStore:
         """Drop everything, to be rebuilt from the log."""
         await reach(self._on_io, "state_store.reset:before")
         self._summaries.clear()
-        self._offset = 0
+        self._offsets.clear()
         await reach(self._on_io, "state_store.reset:after")
 
     async def close(self) -> None:

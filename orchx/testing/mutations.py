@@ -59,13 +59,12 @@ def _acknowledge_before_the_queue_has_it() -> Any:
 def _acknowledge_before_the_append() -> Any:
     append = MemoryEventLog.append
 
-    async def early(self: MemoryEventLog, records: Sequence[Record]) -> int:
+    async def early(self: MemoryEventLog, records: Sequence[Record]) -> None:
         async def later() -> None:
             await asyncio.sleep(DELAY_S)
             await append(self, records)
 
         _in_this_process(later())
-        return await self.last_offset()
 
     return patch.object(MemoryEventLog, "append", early)
 

@@ -23,6 +23,7 @@ from orchx.engine.outbox import Outbox
 from orchx.engine.owner import Owner
 from orchx.engine.placement import Station, Stations
 from orchx.engine.plans import Plan, Plans
+from orchx.engine.projection import Projection
 from orchx.engine.projector import Projector
 from orchx.engine.roster import Roster
 from orchx.engine.routing import Resolver
@@ -67,17 +68,23 @@ class CheckedEventLog(MemoryEventLog):
     """The event log in memory, which shows every record to the checker as it is stored."""
 
     def __init__(
-        self, on_io: Callable[[str], Awaitable[None]], appended: Callable[[Record], None]
+        self,
+        on_io: Callable[[str], Awaitable[None]],
+        appended: Callable[[Record], None],
+        partitions: int,
     ) -> None:
-        super().__init__(on_io)
+        super().__init__(on_io, partitions=partitions)
         self._appended = appended
+        self._records: list[Record] = []
 
-    def _store(self, record: Record) -> None:
-        super()._store(record)
-        self._appended(self._records[-1])
+    def _store(self, record: Record) -> Record:
+        stored = super()._store(record)
+        self._records.append(stored)
+        self._appended(stored)
+        return stored
 
     def records(self) -> Sequence[Record]:
-        """Return everything, in log order."""
+        """Return everything, in the order of the appends."""
         return self._records
 
 
@@ -107,7 +114,7 @@ class DispatcherService:
 class StateService:
     """What answers for the projector's process."""
 
-    projector: Projector
+    projection: Projection
 
 
 @dataclass(slots=True)
@@ -146,7 +153,7 @@ class Cluster:
         self.disk = Disk()
         self.accidents = Accidents()
         self.network = Network(loop, chance, self.crash)
-        self.log = CheckedEventLog(self._on_io, checker.appended)
+        self.log = CheckedEventLog(self._on_io, checker.appended, shape.partitions)
         self.queue = MemoryCommandQueue(self._on_io)
         self.store = MemoryStateStore(self._on_io)
         self.catalog = MemoryCatalog(self._on_io)
@@ -361,17 +368,22 @@ class Cluster:
             sink=mail,
             clock=process.clock,
         )
-        projector = Projector(
-            self.log,
-            self.store,
-            process.clock,
-            self._settings,
-            observer=causes,
-            batch_limit=self.shape.batch_limit,
-            live_limit=self.shape.live_limit,
-        )
-        process.service = StateService(projector)
-        process.start(projector.run())
+
+        def projector(partition: int) -> Projector:
+            return Projector(
+                self.log,
+                self.store,
+                process.clock,
+                self._settings,
+                partition=partition,
+                observer=causes,
+                batch_limit=self.shape.batch_limit,
+                live_limit=self.shape.live_limit,
+            )
+
+        projection = Projection(self.log, process.clock, projector)
+        process.service = StateService(projection)
+        process.start(projection.run())
 
     def _build_gateway(self, process: Process) -> None:
         mail = DispatcherMail(
@@ -403,7 +415,7 @@ class Cluster:
 
     def _barrier(self, process: Process) -> Callable[[], Awaitable[None]]:
         async def ask(state: StateService) -> None:
-            await state.projector.barrier()
+            await state.projection.barrier()
 
         async def barrier() -> None:
             await self.network.call(process, STATE, ask, limit_s=BARRIER_LIMIT_S)

@@ -40,6 +40,7 @@ class Shape:
     memory_bytes: int
     batch_limit: int
     live_limit: int
+    partitions: int
     slow: float
 
     @property

@@ -324,7 +324,7 @@ class Simulation:
 
     async def _caught_up(self) -> None:
         state = self._cluster.network.processes[STATE]
-        await state.service.projector.barrier(60.0)
+        await state.service.projection.barrier(60.0)
 
     def _check_owners(self) -> None:
         for owner in self._cluster.owners():

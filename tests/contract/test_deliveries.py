@@ -45,6 +45,11 @@ class TestDeliveries:
         await outbox.add([], offset=3)
         assert await outbox.offset() == 5
 
+    async def test_each_partition_has_an_offset_of_its_own(self, outbox: Deliveries) -> None:
+        await outbox.add([delivery("a")], offset=5, partition=2)
+        await outbox.add([], offset=9)
+        assert [await outbox.offset(p) for p in (0, 1, 2)] == [9, 0, 5]
+
     async def test_a_later_one_waits_for_the_earlier(self, outbox: Deliveries) -> None:
         first, second = delivery("1"), delivery("2", position=2)
         await outbox.add([second, first, delivery("other", "v", next_attempt_at_ms=50)], offset=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -71,6 +72,22 @@ class TestStateStore:
         await store.save([summary("a", status="faulted"), summary("b")], offset=offset)
         assert await store.load(["a", "b"]) == {"a": summary("a")}
         assert await store.offset() == 5
+
+    async def test_each_partition_has_an_offset_of_its_own(self, store: StateStore) -> None:
+        await store.save([summary("a")], offset=5)
+        await store.save([summary("b")], offset=3, partition=7)
+        await store.save([summary("b", status="faulted")], offset=3, partition=7)
+        assert [await store.offset(p) for p in (0, 7, 1)] == [5, 3, 0]
+        assert (await store.load(["b"]))["b"].status == "running"
+
+    async def test_partitions_are_saved_at_once(self, store: StateStore) -> None:
+        async def save(partition: int) -> None:
+            made = [summary(f"w{partition}-{number}") for number in range(20)]
+            await store.save(made, offset=partition + 1, partition=partition)
+
+        await asyncio.gather(*map(save, range(8)))
+        assert [await store.offset(p) for p in range(8)] == list(range(1, 9))
+        assert await store.counts() == {"running": 160}
 
     async def test_an_offset_alone_moves(self, store: StateStore) -> None:
         await store.save([], offset=9)

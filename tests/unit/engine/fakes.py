@@ -49,9 +49,9 @@ class FakeLog:
         self.records += added
         return added
 
-    async def append(self, records: Sequence[Record]) -> int:
+    async def append(self, records: Sequence[Record]) -> None:
         await self.awaits.point()
-        return self.add(records)[-1].offset
+        self.add(records)
 
     async def claim(self, claim: Claim) -> Claimed:
         raise NotImplementedError
@@ -76,11 +76,14 @@ class FakeLog:
         ]
         return found[:limit]
 
-    async def tail(self, after_offset: int, *, limit: int) -> Sequence[Record]:
+    async def partitions(self) -> int:
+        return 1
+
+    async def tail(self, after_offset: int, *, limit: int, partition: int = 0) -> Sequence[Record]:
         await self.awaits.point()
         return [record for record in self.records if record.offset > after_offset][:limit]
 
-    async def last_offset(self) -> int:
+    async def last_offset(self, partition: int = 0) -> int:
         await self.awaits.point()
         return self.records[-1].offset if self.records else 0
 
@@ -104,7 +107,9 @@ class FakeStore:
         self.loads += workflow_ids
         return {key: self.rows[key] for key in workflow_ids if key in self.rows}
 
-    async def save(self, summaries: Sequence[WorkflowSummary], *, offset: int) -> None:
+    async def save(
+        self, summaries: Sequence[WorkflowSummary], *, offset: int, partition: int = 0
+    ) -> None:
         await self.awaits.point()
         if offset > self.saved_offset:
             self.rows |= {row.workflow_id: row for row in summaries}
@@ -112,7 +117,7 @@ class FakeStore:
             self.saves += 1
         await self.awaits.point()  # stored, but nobody was told
 
-    async def offset(self) -> int:
+    async def offset(self, partition: int = 0) -> int:
         await self.awaits.point()
         return self.saved_offset
 
@@ -144,7 +149,7 @@ class FakeDeliveries:
         self.adds = 0
         self.awaits = awaits or Awaits()
 
-    async def add(self, deliveries: Sequence[Delivery], *, offset: int) -> None:
+    async def add(self, deliveries: Sequence[Delivery], *, offset: int, partition: int = 0) -> None:
         await self.awaits.point()
         self.adds += 1
         for delivery in deliveries:
@@ -152,7 +157,7 @@ class FakeDeliveries:
         self.saved_offset = max(self.saved_offset, offset)
         await self.awaits.point()
 
-    async def offset(self) -> int:
+    async def offset(self, partition: int = 0) -> int:
         await self.awaits.point()
         return self.saved_offset
 

@@ -43,9 +43,9 @@ async def test_an_append_that_fails_lets_go_of_what_was_in_it(
 ) -> None:
     await stage.start("wf_one", CALL)
     await until(lambda: stage.pool.requests)
-    append: Callable[[Sequence[Record]], Awaitable[int]] = stage.log.append
+    append: Callable[[Sequence[Record]], Awaitable[None]] = stage.log.append
 
-    async def broken(records: Sequence[Record]) -> int:
+    async def broken(records: Sequence[Record]) -> None:
         raise RecursionError("too deep")
 
     monkeypatch.setattr(stage.log, "append", broken)
@@ -101,11 +101,11 @@ async def test_large_messages_go_into_the_log_a_few_at_a_time(
     await stage.start("wf_large", {"listen": {"to": {"all": [{"with": {"type": "never"}}]}}}, CALL)
     await until(lambda: stage.owner.states())
     sizes: list[int] = []
-    append: Callable[[Sequence[Record]], Awaitable[int]] = stage.log.append
+    append: Callable[[Sequence[Record]], Awaitable[None]] = stage.log.append
 
-    async def measured(records: Sequence[Record]) -> int:
+    async def measured(records: Sequence[Record]) -> None:
         sizes.append(sum(len(encode_event(record.event)) for record in records))
-        return await append(records)
+        await append(records)
 
     monkeypatch.setattr(stage.log, "append", measured)
     stage.owner.deliver(

@@ -234,7 +234,9 @@ async def test_the_barrier_does_not_wait_for_what_comes_later() -> None:
     log = busy_log()
 
     class Growing(FakeStore):
-        async def save(self, summaries: Sequence[WorkflowSummary], *, offset: int) -> None:
+        async def save(
+            self, summaries: Sequence[WorkflowSummary], *, offset: int, partition: int = 0
+        ) -> None:
             await super().save(summaries, offset=offset)
             log.add(simple_run(f"late-{offset}"))
 
@@ -249,7 +251,9 @@ async def test_the_barrier_is_bounded() -> None:
     hung = asyncio.Event()
 
     class Hanging(FakeStore):
-        async def save(self, summaries: Sequence[WorkflowSummary], *, offset: int) -> None:
+        async def save(
+            self, summaries: Sequence[WorkflowSummary], *, offset: int, partition: int = 0
+        ) -> None:
             await hung.wait()
             await super().save(summaries, offset=offset)
 

@@ -11,7 +11,8 @@ import pytest
 
 from orchx.domain import events as e
 from orchx.domain.faults import Fault
-from orchx.engine.reporter import UNSAVED_LIMIT, Reporter, webhook_id
+from orchx.engine.delivery_collector import UNSAVED_LIMIT, webhook_id
+from orchx.engine.reporter import Reporter
 from orchx.engine.webhook_schedule import RetrySchedule
 from orchx.engine.webhook_sending import Answer
 from orchx.errors import DriverError

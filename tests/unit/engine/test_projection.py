@@ -1,0 +1,129 @@
+"""Several partitions, projected as one; and the archive, which gets everything first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from orchx.domain.events import Record
+from orchx.engine.projection import Projection
+from orchx.engine.projector import Projector
+from orchx.errors import DriverError, Unavailable
+from orchx.settings import Settings
+from orchx.testing.memory_event_log import MemoryEventLog
+from orchx.testing.memory_state_store import MemoryStateStore
+from tests.unit.engine.fakes import FakeClock
+from tests.unit.engine.histories import simple_run
+
+PARTITIONS = 3
+WORKFLOWS = [f"wf-{number}" for number in range(12)]
+
+
+async def filled_log() -> MemoryEventLog:
+    log = MemoryEventLog(partitions=PARTITIONS)
+    for workflow_id in WORKFLOWS:
+        await log.append(simple_run(workflow_id))
+    assert all([await log.last_offset(partition) for partition in range(PARTITIONS)])
+    return log
+
+
+class Archiving:
+    """An archive that notes what it is given, and may be out of reach."""
+
+    def __init__(self) -> None:
+        self.added: list[Record] = []
+        self.offsets_of: dict[int, int] = {}
+        self.broken = False
+
+    async def add(self, records: Sequence[Record], *, offset: int, partition: int) -> None:
+        if self.broken:
+            raise DriverError("the archive is out of reach")
+        self.added += records
+        self.offsets_of[partition] = offset
+
+
+@asynccontextmanager
+async def running(projection: Projection) -> AsyncIterator[None]:
+    task = asyncio.create_task(projection.run())
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def projection(log: MemoryEventLog, store: MemoryStateStore, clock: FakeClock) -> Projection:
+    def make(partition: int) -> Projector:
+        return Projector(log, store, clock, Settings(), partition=partition, batch_limit=4)
+
+    return Projection(log, clock, make)
+
+
+async def test_the_barrier_is_that_of_all_partitions() -> None:
+    log, store = await filled_log(), MemoryStateStore()
+    subject = projection(log, store, FakeClock())
+    async with running(subject):
+        await subject.barrier()
+        rows = await store.load(WORKFLOWS)
+        assert {row.status for row in rows.values()} == {"completed"}
+        assert len(rows) == len(WORKFLOWS)
+        for partition in range(PARTITIONS):
+            assert await store.offset(partition) == await log.last_offset(partition)
+        assert await subject.lag() == 0
+        assert subject.gaps == 0
+
+
+async def test_the_lag_is_that_of_all_partitions() -> None:
+    log, store = MemoryEventLog(partitions=PARTITIONS), MemoryStateStore()
+    subject = projection(log, store, FakeClock())
+    async with running(subject):
+        await subject.barrier()
+        for workflow_id in WORKFLOWS:
+            await log.append(simple_run(workflow_id))
+        total = sum([await log.last_offset(partition) for partition in range(PARTITIONS)])
+        assert await subject.lag() == total
+
+
+async def test_nothing_is_promised_before_the_log_has_said_how_many_partitions_it_has() -> None:
+    class Away(MemoryEventLog):
+        away = True
+
+        async def partitions(self) -> int:
+            if self.away:
+                raise DriverError("the log is out of reach")
+            return await super().partitions()
+
+    log, clock = Away(), FakeClock()
+    subject = projection(log, MemoryStateStore(), clock)
+    async with running(subject):
+        with pytest.raises(Unavailable):
+            await subject.barrier()
+        log.away = False
+        await clock.advance(1.0)
+        await subject.barrier()
+
+
+async def test_the_archive_has_a_record_before_the_state_says_so() -> None:
+    log, store, archive = await filled_log(), MemoryStateStore(), Archiving()
+    subject = Projector(
+        log,
+        store,
+        FakeClock(),
+        Settings(),
+        partition=1,
+        archive=archive,  # type: ignore[arg-type]  # no more of it is asked
+    )
+    archive.broken = True
+    with pytest.raises(DriverError, match="archive"):
+        await subject.step()
+    assert await store.offset(1) == 0
+    assert await store.counts() == {}
+    archive.broken = False
+    await subject.barrier()
+    assert archive.added == list(await log.tail(0, limit=10_000, partition=1))
+    assert archive.offsets_of == {1: await log.last_offset(1)}
+    assert await store.offset(1) == await log.last_offset(1)
