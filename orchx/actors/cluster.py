@@ -42,6 +42,8 @@ SERVE_ENVIRONMENT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     "RAY_SERVE_RUN_SYNC_IN_THREADPOOL": "1",
+    # A longer head HAProxy refuses itself, in HTML; up to here the application says what is wrong.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
 }
 
 # Fixed by default. A second server on a machine would not start; and each one's HAProxy would

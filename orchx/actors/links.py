@@ -12,6 +12,7 @@ from orchx.actors import names
 from orchx.actors.handles import Handles
 from orchx.actors.message_parts import messages, report_messages
 from orchx.domain.messages import AnyCommand, TaskOutcome, TaskRequest
+from orchx.errors import Unavailable
 from orchx.ports.supervision import Assignment, Ending, Load, OwnerReport, OwnerStatus
 
 ASK_TIMEOUT_S = 3.0
@@ -140,6 +141,8 @@ class RayDispatcherLink:
     def __init__(self, handles: Handles) -> None:
         self._handles = handles
         self._in_parts = asyncio.Lock()  # held while one offer goes in several messages
+        self._behind = 0  # how many hold it, or wait for it
+        self._failed = 0  # how many of them did not arrive
 
     async def offer(
         self, commands: Sequence[AnyCommand], *, watcher: str, watched: Sequence[str]
@@ -149,12 +152,22 @@ class RayDispatcherLink:
         A later offer does not overtake a part of an earlier one.
         """
         *earlier, last = messages(commands)
-        if not earlier and not self._in_parts.locked():
+        if not earlier and not self._behind:
             return _decode_load(await self._offer(last, watcher, watched))
-        async with self._in_parts:
-            for message in earlier:
-                await self._offer(message, "", [])
-            return _decode_load(await self._offer(last, watcher, watched))
+        self._behind += 1
+        failed, arrived = self._failed, False
+        try:
+            async with self._in_parts:
+                if failed != self._failed:
+                    raise Unavailable("an offer before this one did not arrive")
+                for message in earlier:
+                    await self._offer(message, "", [])
+                load = await self._offer(last, watcher, watched)
+                arrived = True
+                return _decode_load(load)
+        finally:
+            self._behind -= 1
+            self._failed += not arrived
 
     async def _offer(self, commands: bytes, watcher: str, watched: Sequence[str]) -> bytes:
         load: bytes = await self._handles.ask(

@@ -6,10 +6,12 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
+import structlog
 
 from orchx.adapters.sqlite_connection import Database, Row, RowInsert
 from orchx.adapters.sqlite_group_commit import GroupCommit, Ticket
@@ -77,10 +79,13 @@ _PRUNE: Final = """
 
 T = TypeVar("T")
 
+logger = structlog.get_logger(__name__)
+
 _content: Final = msgspec.json.Encoder(order="sorted")
 _encoder: Final = msgspec.json.Encoder()
 _command: Final = msgspec.json.Decoder(AnyCommand)
 _pending: Final = msgspec.json.Decoder(list[tuple[int, AnyCommand]])
+_raw_pending: Final = msgspec.json.Decoder(list[tuple[int, msgspec.Raw]])
 _known: Final = msgspec.json.Decoder(list[tuple[str, str]])
 
 
@@ -126,9 +131,17 @@ class SqliteCommandQueue:
 
     async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
         """Return commands not yet acknowledged, oldest first."""
-        values = (after_position, max(limit, 0))
-        page = await self._reader.read(lambda db: self._pages.read(db, values))
-        return self._decoded(_pending, page.text)
+        while True:
+            values = (after_position, max(limit, 0))
+            page = await self._reader.read(partial(self._pages.read, values=values))
+            try:
+                return _pending.decode(page.text)
+            except msgspec.MsgspecError:
+                rows = self._decoded(_raw_pending, page.text)
+            readable = [row for position, raw in rows for row in _readable(position, raw)]
+            if readable:
+                return readable
+            after_position = rows[-1][0]
 
     async def find(self, command_id: str) -> AnyCommand | None:
         """Return a command, acknowledged or not, unless it was pruned."""
@@ -231,6 +244,15 @@ class SqliteCommandQueue:
         with self._quick.writing_once() as connection:
             text = _encoder.encode(ids).decode()
             connection.execute(_ACKNOWLEDGE, (self._clock.now_ms(), text))
+
+
+def _readable(position: int, raw: msgspec.Raw) -> list[tuple[int, AnyCommand]]:
+    """Return the row, or nothing for one that only another release can read."""
+    try:
+        return [(position, _command.decode(raw))]
+    except msgspec.MsgspecError as error:
+        logger.error("a command cannot be read, and waits", position=position, error=str(error))
+        return []
 
 
 def _judge(ticket: Ticket[_Work], known: dict[str, str]) -> list[Row]:

@@ -192,7 +192,9 @@ class Dispatcher:
         """Place a lost workflow again, after a pause: what failed now may fail again at once."""
         pause_s = min(LOST_PAUSE_S * 2**entry.lost, MAX_LOST_PAUSE_S)
         entry.lost = min(entry.lost + 1, MAX_DOUBLINGS)
+        entry.paused = True
         await self._clock.sleep(pause_s)
+        entry.paused = False
         if self.roster.entries.get(entry.workflow_id) is entry:
             self.roster.seek_place(entry)
 

@@ -39,8 +39,10 @@ class Entry:
     bytes: int = 0
     fetching: bool = False  # its commands are being read from the queue
     behind: bool = False  # an older command could not be read: later ones have to wait
+    placement: int = 0  # counts its owners, and the times that one began anew
     sent_ms: int = 0
     lost: int = 0  # how often in a row an owner could not take it up
+    paused: bool = False  # lost, and to be placed after a while
     watched: bool = False
 
 

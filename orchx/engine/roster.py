@@ -25,6 +25,7 @@ from orchx.ports.supervision import Assignment
 logger = structlog.get_logger(__name__)
 
 MAX_TIMER_S = 3600.0
+MAX_FETCHES = 16  # workflows whose commands are read from the queue at once
 
 
 class Roster:
@@ -59,6 +60,7 @@ class Roster:
         self._placed_bytes = 0
         self._shelf = CommandShelf(queue, memory_bytes)
         self._fetches: set[asyncio.Task[None]] = set()
+        self._fetch_slots = asyncio.Semaphore(MAX_FETCHES)
         self._command_of: dict[str, str] = {}  # command id -> workflow id
         self._outgoing: dict[str, list[Assignment]] = {}
         self._due: list[tuple[int, str]] = []
@@ -96,7 +98,7 @@ class Roster:
         """
         waited = entry.queued
         if waited:  # the old one is passed over where it stands
-            entry = replace(entry, queued=False)
+            entry = replace(entry, queued=False, fetching=False, paused=False)
             self.entries[entry.workflow_id] = entry
         entry.tenant = request.tenant
         entry.priority = request.priority
@@ -162,11 +164,19 @@ class Roster:
             self._count(entry, 1)
             self.place_soon()
 
+    def rescue(self) -> None:
+        """Have those placed that are known, and that nobody has or brings: there should be none."""
+        for entry in self.entries.values():
+            if entry.owner is None and not (entry.queued or entry.passive or entry.paused):
+                logger.warning("nobody had this workflow", workflow_id=entry.workflow_id)
+                self.seek_place(entry)
+
     def settle_at(self, entry: Entry, station: Station) -> None:
         """Note that an owner has this workflow already."""
         self.entries[entry.workflow_id] = entry
         self._placed_bytes += entry.bytes
         entry.owner = station.link.name
+        entry.placement += 1
         entry.passive = False
         entry.due_at_ms = None
         station.held.add(entry.workflow_id)
@@ -193,6 +203,7 @@ class Roster:
 
     def resend(self, entry: Entry, *, claim: bool = False) -> None:
         """Send a placed workflow's commands again (`claim`: the workflow too)."""
+        entry.placement += claim
         if entry.commands or claim:
             self._send_all(entry)
 
@@ -264,10 +275,12 @@ class Roster:
 
         If the queue cannot be read now, a sweep begins again.
         """
+        entry.behind = True
         try:
-            entry.behind = not await self._send_in_parts(entry)
+            async with self._fetch_slots:
+                while entry.behind and self._is_at(entry, entry.placement):  # where it is now
+                    entry.behind = not await self._send_in_parts(entry)
         except OrchxError as error:
-            entry.behind = True
             logger.warning("commands not fetched", error=str(error))
         finally:
             entry.fetching = False
@@ -276,12 +289,10 @@ class Roster:
 
     async def _send_in_parts(self, entry: Entry) -> bool:
         """Return whether its owner was sent everything; not if it has lost its place meanwhile."""
-        owner, sent = entry.owner, set[str]()
-        if owner is None:
-            return False
+        placement, sent = entry.placement, set[str]()
         while wanted := [key for key in entry.commands if key not in sent]:
             fetched, missing = await self._shelf.fetch(wanted)
-            if self.entries.get(entry.workflow_id) is not entry or entry.owner != owner:
+            if not self._is_at(entry, placement):
                 return False
             for command_id in missing:  # not even in the queue: applied long ago
                 self.applied(command_id)
@@ -289,9 +300,16 @@ class Roster:
             if fetched:
                 self._send(entry, fetched)
                 await asyncio.sleep(0)  # it leaves before the next part comes
+                if not self._is_at(entry, placement):
+                    return False
         if not sent:
             self._send(entry, [None])
         return True
+
+    def _is_at(self, entry: Entry, placement: int) -> bool:
+        """Return whether a workflow is still with the same owner, in the same life of it."""
+        known = self.entries.get(entry.workflow_id) is entry
+        return known and entry.owner is not None and entry.placement == placement
 
     def _send(self, entry: Entry, commands: Iterable[AnyCommand | None]) -> None:
         if entry.owner is None:

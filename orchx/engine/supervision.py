@@ -199,6 +199,7 @@ class Supervision:
                     suspects.add(summary.workflow_id)
             after_id = page[-1].workflow_id
         self._suspects = suspects
+        self._roster.rescue()
         await self._offer_pending()
 
 

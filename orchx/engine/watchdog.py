@@ -54,21 +54,24 @@ class Watchdog:
         await asyncio.gather(*(self._watch(process) for process in self._processes))
 
     async def _watch(self, process: ProcessLink) -> None:
-        since_ms, patience_ms = self._clock.now_ms(), self._start_ms
+        since_ms: float | None = None  # a pause before it was first asked in vain
+        patience_ms = self._start_ms
         while True:
             await self._clock.sleep(self._interval_s)
             asked_ms = self._clock.now_ms()
             try:
                 await process.alive()
-                since_ms, patience_ms = self._clock.now_ms(), self._patience_ms
+                since_ms, patience_ms = None, self._patience_ms
             except NoAnswer:
                 # The time when it was asked: what this process itself slept through since then
                 # is not that one's silence.
+                if since_ms is None:
+                    since_ms = asked_ms - self._interval_s * 1000
                 if asked_ms - since_ms >= patience_ms:
                     await self._restart(process)
-                    since_ms, patience_ms = self._clock.now_ms(), self._start_ms
+                    since_ms, patience_ms = None, self._start_ms
             except Unavailable:
-                since_ms, patience_ms = self._clock.now_ms(), self._start_ms
+                since_ms, patience_ms = None, self._start_ms
 
     async def _restart(self, process: ProcessLink) -> None:
         logger.error("process frozen, restarting it", process=process.name)

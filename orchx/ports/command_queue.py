@@ -42,12 +42,19 @@ class CommandQueue(Protocol):
         """Return commands not yet acknowledged, oldest first, each with its position.
 
         A page may be shorter than `limit` although there are more, for pages are bounded in
-        bytes too. Only an empty one is the end.
+        bytes too. Only an empty one is the end. One that this release cannot read is left out,
+        with a line in the log: it must not stand before the others.
         """
         ...
 
     async def find(self, command_id: str) -> AnyCommand | None:
-        """Return a command, acknowledged or not, unless it was pruned."""
+        """Return a command, acknowledged or not, unless it was pruned.
+
+        One whose `put` has returned, in whichever process, is found.
+
+        Raises:
+            TryLater, DriverError: whether there is one cannot be told now, or it cannot be read.
+        """
         ...
 
     async def acknowledge(self, command_ids: Sequence[str]) -> None:

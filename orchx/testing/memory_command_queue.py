@@ -13,7 +13,7 @@ from orchx.testing.memory_io import OnIo, reach
 
 
 class MemoryCommandQueue:
-    """A `CommandQueue` that yields once before a write is durable, and once after."""
+    """A `CommandQueue` that yields before it looks, and before and after a write is durable."""
 
     def __init__(self, on_io: OnIo | None = None) -> None:
         """Start empty; `on_io` is called around every write."""
@@ -53,11 +53,13 @@ class MemoryCommandQueue:
 
     async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
         """Return commands not yet acknowledged, oldest first."""
+        await reach(self._on_io, "command_queue.pending:before")
         later = (entry for entry in self._waiting.values() if entry[0] > after_position)
         return list(islice(later, max(limit, 0)))
 
     async def find(self, command_id: str) -> AnyCommand | None:
         """Return a command, acknowledged or not, unless it was pruned."""
+        await reach(self._on_io, "command_queue.find:before")
         return self._known.get(command_id)
 
     async def acknowledge(self, command_ids: Sequence[str]) -> None:

@@ -91,6 +91,21 @@ def test_without_a_key_nothing_is_told(small_server: ServerProcess) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("query_bytes", "header_bytes", "status"), [(50_000, 0, 414), (0, 50_000, 431)]
+)
+def test_a_long_head_is_refused_by_the_application_and_not_by_the_ingress(
+    small_server: ServerProcess, query_bytes: int, header_bytes: int, status: int
+) -> None:
+    answer = httpx.get(
+        f"{small_server.url}/v1/deliveries?cursor={'x' * query_bytes}",
+        headers={"x-long": "x" * header_bytes},
+        timeout=10,
+    )
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 @pytest.mark.slow
 def test_a_full_backlog_refuses_with_the_time_to_come_back_and_then_takes_again(
     client: Client,

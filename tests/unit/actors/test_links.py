@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from orchx.actors.links import (
     RaySupervisorLink,
 )
 from orchx.domain.messages import AnyCommand, TaskOutcome, TaskRequest
+from orchx.errors import NoAnswer, Unavailable
 from orchx.ports.supervision import Assignment, Load, OwnerReport, Passivation, Subscription
 from tests.unit.engine.dispatching import cancel, ending, event, start
 from tests.unit.engine.pool_fakes import request
@@ -107,6 +109,77 @@ async def test_an_offer_is_cut_into_messages_and_who_watches_comes_with_the_last
     watched = [msgspec.msgpack.decode(ids) for _, _, (_, _, ids) in handles.sent]
     assert watched == [[]] * (len(watched) - 1) + [["a"]]
     assert handles.sent[-1][2][1] == "w"
+
+
+class SlowHandles(FakeHandles):
+    """Answers, or fails, when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[asyncio.Future[None]] = []
+
+    async def ask(self, actor: str, method: str, *arguments: Any, timeout_s: float) -> bytes:
+        answer = asyncio.get_running_loop().create_future()
+        self.answers.append(answer)
+        load = await super().ask(actor, method, *arguments, timeout_s=timeout_s)
+        await answer
+        return load
+
+    @property
+    def offered(self) -> list[str]:
+        payloads = (arguments[0] for _, _, arguments in self.sent)
+        decoded = (msgspec.msgpack.decode(p, type=list[AnyCommand]) for p in payloads)
+        return [command.id for commands in decoded for command in commands]
+
+
+BIG = [event(f"big-{n}", "w" * PART_BYTES) for n in range(2)]
+
+
+async def offer(link: RayDispatcherLink, *commands: AnyCommand) -> asyncio.Task[Load]:
+    task = asyncio.create_task(link.offer(commands, watcher="", watched=[]))
+    await asyncio.sleep(0)
+    return task
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_no_offer_overtakes_one_that_waits_for_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(message_parts, "PART_BYTES", PART_BYTES)
+    slow = SlowHandles()
+    link = RayDispatcherLink(slow)  # type: ignore[arg-type]
+    tasks = [await offer(link, *BIG), await offer(link, event("waits"))]
+    slow.answers[0].set_result(None)
+    await turns()
+    slow.answers[1].set_result(None)  # and in the same turn of the loop
+    tasks.append(asyncio.create_task(link.offer([event("last")], watcher="", watched=[])))
+    await turns()
+    slow.answers[2].set_result(None)
+    await turns()
+    slow.answers[3].set_result(None)
+    await asyncio.gather(*tasks)
+    assert slow.offered == ["big-0", "big-1", "waits", "last"]
+
+
+async def test_what_waited_for_an_offer_that_did_not_arrive_does_not_go_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(message_parts, "PART_BYTES", PART_BYTES)
+    slow = SlowHandles()
+    link = RayDispatcherLink(slow)  # type: ignore[arg-type]
+    tasks = [await offer(link, *BIG), await offer(link, event("waits"))]
+    slow.answers[0].set_exception(NoAnswer("frozen"))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [NoAnswer, Unavailable]
+    assert slow.offered == ["big-0"]
+    again = await offer(link, event("again"))
+    slow.answers[1].set_result(None)
+    await again
+    assert slow.offered == ["big-0", "again"]
 
 
 async def test_an_empty_offer_is_one_message(handles: Any) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import msgspec
 import pytest
 
 from orchx.domain.messages import AnyCommand, DeliverEvent, StartWorkflow
-from orchx.engine import command_shelf
+from orchx.engine import command_shelf, roster
 from orchx.engine.command_shelf import weight_of
 from orchx.engine.supervision import RESEND_AFTER_MS
 from orchx.errors import DriverError
 from orchx.ports.supervision import Passivation
-from tests.unit.engine.dispatching import SWEEP_S, Desk, cancel, start
+from tests.unit.engine.dispatching import SWEEP_S, Desk, cancel, event, start
 
 LARGE = 10_000
 
@@ -218,3 +219,125 @@ async def test_a_start_that_comes_while_another_command_waits_waits_in_its_own_p
     desk.roster.place_soon()
     await desk.pass_s()
     assert (desk.roster.waiting_by_tenant, desk.roster.waiting) == ({}, 0)
+
+
+def lose(desk: Desk, owner: str) -> None:
+    """Have an owner found silent, which loses everything that it holds."""
+    desk.owners[owner].away = True
+    station = desk.roster.stations.by_name[owner]
+    station.last_contact_ms = 0
+    desk.supervision._silent(station)
+
+
+async def test_a_start_that_comes_again_during_a_fetch_does_not_leave_its_workflow_to_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(memory_bytes=0)
+    slowly(desk, monkeypatch)
+    command = start("wf")
+    await desk.submit(command)
+    await desk.pass_s(1.0)
+    owner = desk.owners["owner-1"]
+    await desk.report("owner-1", applied=["wf"], passivated=[Passivation(workflow_id="wf")])
+    owner.holds.clear()
+    owner.deliveries.clear()
+    await desk.submit(event("e1", "wf"))
+    assert desk.roster.entries["wf"].fetching
+    lose(desk, "owner-1")
+    assert desk.roster.entries["wf"].queued
+    desk.dispatcher.offer([command])  # its acknowledgement was lost
+    await desk.pass_s(1.0)
+    owner.away = False
+    await desk.supervision.sweep()
+    await desk.pass_s(1.0)
+    assert owner.commands == ["e1", "wf"]
+
+
+async def test_an_owner_that_begins_anew_between_two_parts_gets_everything_from_the_first_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command_shelf, "PART_BYTES", 3_000)
+    desk = Desk(capacity=1, memory_bytes=0)
+    slowly(desk, monkeypatch)
+    await desk.submit(start("other"))
+    await desk.pass_s(1.0)
+    events = [
+        DeliverEvent(
+            id=f"e{number}",
+            workflow_id="wf",
+            created_at_ms=1,
+            event={"type": "t", "data": "x" * 1_000},
+        )
+        for number in range(9)
+    ]
+    await desk.submit(start("wf"), *events)
+    desk.roster.remove("other")
+    await desk.pass_s(0.06)
+    owner = desk.owners["owner-1"]
+    assert owner.commands[1:] == ["wf", "e0", "e1", "e2"]
+    owner.restart()
+    await desk.report("owner-1", hello=True)
+    await desk.pass_s(1.0)
+    assert owner.commands == ["wf", *(command.id for command in events)]
+
+
+async def test_what_is_placed_elsewhere_during_a_fetch_goes_there_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(shared=2, memory_bytes=0)
+    slowly(desk, monkeypatch)
+    await desk.submit(start("wf"))
+    first = desk.owner_of("wf")
+    assert first is not None
+    lose(desk, first)
+    await desk.pass_s(1.0)
+    second = desk.owner_of("wf")
+    assert second not in (None, first)
+    assert desk.owners[second or ""].commands == ["wf"]
+
+
+async def test_as_many_workflows_are_fetched_at_once_as_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(roster, "MAX_FETCHES", 3)
+    desk = Desk(capacity=100, memory_bytes=0)
+    fetch, at_once, most = desk.roster._shelf.fetch, 0, 0
+
+    async def counted(command_ids: Sequence[str]) -> tuple[list[AnyCommand], list[str]]:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await desk.clock.sleep(0.01)
+        at_once -= 1
+        return await fetch(command_ids)
+
+    monkeypatch.setattr(desk.roster._shelf, "fetch", counted)
+    await desk.submit(*(start(f"wf{number}") for number in range(12)))
+    for entry in desk.roster.entries.values():
+        entry.fresh = False  # they need no room among the running
+    desk.roster.place_soon()
+    await desk.pass_s(1.0)
+    assert most == 3
+    assert sorted(desk.owners["owner-1"].got) == sorted(f"wf{number}" for number in range(12))
+
+
+async def test_an_audit_places_what_nobody_has() -> None:
+    desk = Desk()
+    await desk.submit(start("wf"))
+    desk.roster.release(desk.roster.entries["wf"])  # as only a bug would
+    desk.owners["owner-1"].deliveries.clear()
+    await desk.supervision.audit()
+    await desk.pass_s()
+    assert desk.owner_of("wf") == "owner-1"
+    assert desk.owners["owner-1"].commands == ["wf"]
+
+
+async def test_an_audit_does_not_shorten_the_pause_of_what_was_lost() -> None:
+    desk = Desk()
+    await desk.submit(start("wf"))
+    await desk.report("owner-1", lost=["wf"])
+    await desk.supervision.audit()
+    await desk.pass_s(0.1)
+    assert desk.owner_of("wf") is None
+    await desk.pass_s(1.0)
+    assert desk.owner_of("wf") == "owner-1"

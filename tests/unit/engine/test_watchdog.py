@@ -11,6 +11,7 @@ from orchx.testing.simulated_loop import SimulatedClock, SimulatedLoop
 
 PATIENCE = 3  # questions, at one a second, of which none takes time to go unanswered
 START = 8
+SLEEPY = 10.0 * PATIENCE
 LAST = "silent"
 
 ANSWERS = {"silent": NoAnswer("nothing"), "dead": Unavailable("gone"), "alive": None}
@@ -46,11 +47,23 @@ class FrozenLink(FakeProcess):
         await asyncio.Event().wait()
 
 
-def _watch(*processes: FakeProcess, questions: int = 12) -> None:
+class SleepyClock(SimulatedClock):
+    """Each pause takes far longer than it should."""
+
+    async def sleep(self, delay_s: float) -> None:
+        await super().sleep(delay_s * SLEEPY)
+
+
+def _watch(
+    *processes: FakeProcess,
+    questions: int = 12,
+    clock: type[SimulatedClock] = SimulatedClock,
+    pause_s: float = 1.0,
+) -> None:
     loop = SimulatedLoop(lambda task, context: None)
     watchdog = Watchdog(
         processes,
-        SimulatedClock(loop),
+        clock(loop),
         interval_s=1.0,
         patience_s=PATIENCE,
         start_s=START,
@@ -58,7 +71,7 @@ def _watch(*processes: FakeProcess, questions: int = 12) -> None:
 
     async def run() -> None:
         try:
-            async with asyncio.timeout(questions + 0.5):
+            async with asyncio.timeout((questions + 0.5) * pause_s):
                 await watchdog.run()
         except TimeoutError:
             pass
@@ -97,6 +110,15 @@ def test_an_answer_in_between_starts_the_count_anew() -> None:
 def test_one_that_answered_after_its_restart_is_watched_again() -> None:
     answers = ["alive", *["silent"] * PATIENCE, "alive"]
     assert _restarts(*answers) == [1 + PATIENCE, 2 + 2 * PATIENCE]
+
+
+def test_what_the_watch_slept_through_is_nobodys_silence() -> None:
+    """As after a suspend: one question that goes unanswered then is no proof of anything."""
+    answers = ["alive", "silent", "alive", "silent", "alive"]
+    process = FakeProcess(answers)
+    _watch(process, questions=len(answers), clock=SleepyClock, pause_s=SLEEPY)
+    assert process.asked == len(answers)
+    assert process.restarts == []
 
 
 def test_one_that_has_gone_meanwhile_does_not_end_the_watch() -> None:
