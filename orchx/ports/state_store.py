@@ -91,7 +91,8 @@ class StateStore(Protocol):
     """Holds summaries, and for each partition of the log the offset up to which they are true.
 
     The offset never says more than the summaries. They may say more than it after a crash:
-    the same records, projected once more, change nothing.
+    the same records, projected once more, change nothing. Nor does a writer that has been
+    replaced and does not know it yet: what stands for a later offset stays.
     """
 
     async def load(self, workflow_ids: Sequence[str]) -> Mapping[str, WorkflowSummary]:

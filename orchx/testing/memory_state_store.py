@@ -23,6 +23,7 @@ class MemoryStateStore:
         """Start empty; `on_io` is called around every write."""
         self._on_io = on_io
         self._summaries: dict[str, WorkflowSummary] = {}
+        self._true_up_to: dict[str, int] = {}  # offsets, by workflow
         self._offsets: dict[int, int] = {}
 
     async def load(self, workflow_ids: Sequence[str]) -> Mapping[str, WorkflowSummary]:
@@ -36,10 +37,17 @@ class MemoryStateStore:
         taken = tuple(summaries)
         await reach(self._on_io, "state_store.save:before")
         if offset > self._offsets.get(partition, 0):
-            self._summaries.update((summary.workflow_id, summary) for summary in taken)
+            for summary in taken:
+                self._keep(summary, offset)
             await reach(self._on_io, "state_store.save:between")
-            self._offsets[partition] = offset
+            self._offsets[partition] = max(offset, self._offsets.get(partition, 0))
         await reach(self._on_io, "state_store.save:after")
+
+    def _keep(self, summary: WorkflowSummary, offset: int) -> None:
+        """Keep a summary, unless a writer that has replaced this one has kept a later one."""
+        if offset >= self._true_up_to.get(summary.workflow_id, 0):
+            self._summaries[summary.workflow_id] = summary
+            self._true_up_to[summary.workflow_id] = offset
 
     async def offset(self, partition: int = 0) -> int:
         """Return the offset up to which the projection holds."""
@@ -74,6 +82,7 @@ class MemoryStateStore:
         """Drop everything, to be rebuilt from the log."""
         await reach(self._on_io, "state_store.reset:before")
         self._summaries.clear()
+        self._true_up_to.clear()
         self._offsets.clear()
         await reach(self._on_io, "state_store.reset:after")
 
