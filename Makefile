@@ -13,10 +13,10 @@ READY := $(VENV)/.orchx-ready
 CODE := $(wildcard orchx tests benchmarks tools)
 CHECKS := check-format check-lint check-types check-imports check-sizes check-hosts
 
-.PHONY: help demo up test check bench clean $(CHECKS)
+.PHONY: help demo up test services services-down check bench clean $(CHECKS)
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## start orchx, run the example requests through it, show what happened
 	@$(BIN)/orchx demo
@@ -25,7 +25,13 @@ up: $(READY) ## start orchx with the examples and what they call; stay until Ctr
 	@$(BIN)/orchx up --examples
 
 test: $(READY) ## run every test: unit, contract, property; simulation; integration, e2e
-	@$(BIN)/python tools/run_tests.py
+	@$(BIN)/python -m tools.run_tests
+
+services: $(READY) ## start Redis, MongoDB and Kafka for development, on loopback; they stay
+	@$(BIN)/python -m tools.services up
+
+services-down: $(READY) ## stop them again
+	@$(BIN)/python -m tools.services down
 
 check: $(READY) ## format, lint, types, import layers, sizes: all run, all failures reported
 	@$(MAKE) --no-print-directory --keep-going -j 2 \

@@ -2,19 +2,31 @@
 
 Pure tests share the cores; tests that start servers and Ray run one at a time, so that they
 do not starve each other. Every layer runs, also after a failure.
-Usage: python tools/run_tests.py [PYTEST ARGUMENT...]
+
+They run against Redis, MongoDB and Kafka of their own, which are started first and stopped at
+the end; one that the environment names already (ORCHX_TEST_REDIS, ..._MONGODB, ..._KAFKA) is
+used as it is. Where one cannot be had its tests skip, but under continuous integration (CI is
+set) nothing runs then: it is never to test less without anybody noticing.
+Usage: python -m tools.run_tests [PYTEST ARGUMENT...]
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+from tools.services.running import running
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
@@ -22,6 +34,8 @@ SUMMARY_WIDTH = 80
 EXIT_OK = 0
 EXIT_BROKEN = 3
 EXIT_NO_TESTS = 5
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
 # The order of pytest's own summary line.
 OUTCOMES = ("failed", "passed", "skipped", "xfailed", "errors")
 
@@ -65,7 +79,41 @@ def count_outcomes(report: Path) -> Counter[str]:
     return counts
 
 
-def run_layer(layer: Layer, folders: list[Path], arguments: list[str]) -> tuple[int, Counter[str]]:
+class ServersMissingError(Exception):
+    """Under continuous integration a server could not be had."""
+
+
+@contextmanager
+def servers(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Start the servers that the environment does not name; yield what names them to the tests.
+
+    Raises:
+        ServersMissingError: one is missing, and `CI` is set.
+    """
+    with tempfile.TemporaryDirectory(prefix="orchx-services-") as folder:
+        started_s = time.monotonic()
+        with running(Path(folder), wanted=lambda each: not environ.get(each.variable)) as outcome:
+            for server in outcome.running:
+                _say(str(server))
+            is_ci = bool(environ.get("CI"))
+            for missing in outcome.missing:
+                _say(f"{missing}; {'CI needs it' if is_ci else 'tests that need it skip'}")
+            if outcome.missing and is_ci:
+                raise ServersMissingError
+            if outcome.running:
+                _say(f"ready in {time.monotonic() - started_s:.1f} s")
+            yield outcome.addresses()
+            for line in outcome.deaths():
+                _say(line)
+
+
+def _say(line: str) -> None:
+    print(f"servers: {line}", flush=True)
+
+
+def run_layer(
+    layer: Layer, folders: list[Path], arguments: list[str], environ: Mapping[str, str]
+) -> tuple[int, Counter[str]]:
     """Run one layer and return pytest's exit status and the counts of its outcomes."""
     shown = " ".join(str(folder.relative_to(ROOT)) for folder in folders)
     print(f"--- {layer.name}: {shown}", flush=True)
@@ -73,7 +121,9 @@ def run_layer(layer: Layer, folders: list[Path], arguments: list[str]) -> tuple[
         report = Path(scratch) / "report.xml"
         workers = "auto" if layer.is_parallel else "0"
         command = [sys.executable, "-m", "pytest", "-q", "-n", workers, f"--junitxml={report}"]
-        status = subprocess.run([*command, *arguments, *folders], cwd=ROOT, check=False).returncode
+        status = subprocess.run(
+            [*command, *arguments, *folders], cwd=ROOT, env=environ, check=False
+        ).returncode
         if not report.exists():  # pytest itself broke down
             return status or EXIT_BROKEN, Counter(errors=1)
         counts = count_outcomes(report)
@@ -92,24 +142,47 @@ def summary_line(counts: Counter[str], duration_s: float) -> str:
     return text.center(SUMMARY_WIDTH, "=")
 
 
+def run_layers(
+    layers: Mapping[Layer, list[Path]], arguments: list[str], environ: Mapping[str, str]
+) -> tuple[list[str], Counter[str]]:
+    """Run every layer in its folders; return the names of those that failed, and the totals."""
+    totals: Counter[str] = Counter()
+    failed = []
+    for layer, folders in layers.items():
+        status, counts = run_layer(layer, folders, arguments, environ)
+        totals += counts
+        if status not in (EXIT_OK, EXIT_NO_TESTS):
+            failed.append(layer.name)
+    return failed, totals
+
+
 def main(arguments: list[str]) -> int:
     """Run every layer; the exit status is 0 when tests ran and none failed."""
     started_s = time.monotonic()
+    layers = {layer: folders for layer in LAYERS if (folders := test_folders(layer))}
+    failed: list[str] = []
     totals: Counter[str] = Counter()
-    failed_layers = []
-    for layer in LAYERS:
-        folders = test_folders(layer)
-        if not folders:
-            continue
-        status, counts = run_layer(layer, folders, arguments)
-        totals += counts
-        if status not in (EXIT_OK, EXIT_NO_TESTS):
-            failed_layers.append(layer.name)
-    if failed_layers:
-        print(f"failed in: {', '.join(failed_layers)}")
+    if layers:
+        try:
+            with servers(os.environ) as addresses:
+                failed, totals = run_layers(layers, arguments, {**os.environ, **addresses})
+        except ServersMissingError:
+            failed = ["servers"]
+            totals["errors"] += 1
+    if failed:
+        print(f"failed in: {', '.join(failed)}")
     print(summary_line(totals, time.monotonic() - started_s), flush=True)
-    return int(bool(failed_layers) or not totals)
+    return int(bool(failed) or not totals)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    """End as after Ctrl-C, so that the servers are stopped and their folder is removed."""
+    sys.exit(EXIT_TERMINATED)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,10 +1,17 @@
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.unit.tools.fake_server import FakeServer
 from tools import run_tests
 from tools.run_tests import Layer, count_outcomes, main, summary_line
+from tools.services.processes import Process
+from tools.services.running import Missing, Outcome, Running
+from tools.services.server import Server
 
 REPORT = """<testsuites><testsuite>
   <testcase name="a"/>
@@ -15,8 +22,50 @@ REPORT = """<testsuites><testsuite>
 </testsuite></testsuites>"""
 
 
+@dataclass(kw_only=True)
+class Servers:
+    """Takes the place of `running`: says that servers run, and starts none."""
+
+    missing: dict[str, str] = field(default_factory=dict)
+    runs: list[list[str]] = field(default_factory=list)
+    is_over: bool = False
+
+    @contextmanager
+    def __call__(self, folder: Path, *, wanted: Callable[[Server], bool]) -> Iterator[Outcome]:
+        assert folder.is_dir()
+        fakes = [FakeServer(name=name) for name in ("kafka", "mongodb", "redis")]
+        servers = [fake for fake in fakes if wanted(fake)]
+        self.runs.append([server.name for server in servers])
+        nobody = Process(pid=0, start_ticks=0, boot_id="")
+        outcome = Outcome()
+        for server in servers:
+            if server.name in self.missing:
+                outcome.missing.append(Missing(server=server, reason=self.missing[server.name]))
+            else:
+                log = folder / "log"
+                log.write_text("out of memory\n")
+                name = f"Fake {server.name}"
+                outcome.running.append(
+                    Running(server=server, description=name, process=nobody, log=log)
+                )
+        try:
+            yield outcome
+        finally:
+            self.is_over = True
+
+
 @pytest.fixture
-def tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
+    """No servers are started, and the environment names none and no CI."""
+    for name in ("CI", "ORCHX_TEST_KAFKA", "ORCHX_TEST_MONGODB", "ORCHX_TEST_REDIS"):
+        monkeypatch.delenv(name, raising=False)
+    fake = Servers()
+    monkeypatch.setattr(run_tests, "running", fake)
+    return fake
+
+
+@pytest.fixture
+def tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers) -> Path:
     """A project of its own with the layers `unit` and `e2e`, both serial."""
     layers = tuple(Layer(name=name, folders=(name,), is_parallel=False) for name in ("unit", "e2e"))
     monkeypatch.setattr(run_tests, "ROOT", tmp_path)
@@ -69,5 +118,107 @@ def test_a_layer_that_breaks_down_fails_the_run(
     assert " 1 passed, 1 error in " in capfd.readouterr().out.splitlines()[-1]
 
 
-def test_running_no_test_at_all_is_a_failure(tests: Path) -> None:
+def test_running_no_test_at_all_is_a_failure(tests: Path, servers: Servers) -> None:
     assert main([]) == 1
+
+    assert servers.runs == []
+
+
+def test_the_tests_are_told_where_the_servers_are(tests: Path, servers: Servers) -> None:
+    (tests / "unit" / "test_a.py").write_text(
+        "import os\ndef test_a(): assert os.environ['ORCHX_TEST_REDIS'] == '127.0.0.1:1'\n"
+    )
+
+    assert main([]) == 0
+
+    assert servers.is_over
+
+
+@dataclass(kw_only=True)
+class Layers:
+    """Takes the place of `run_layer`: runs nothing, and says that it ended with `status`."""
+
+    status: int = 0
+    environments: list[Mapping[str, str]] = field(default_factory=list)
+
+    def __call__(
+        self, layer: Layer, folders: list[Path], arguments: list[str], environ: Mapping[str, str]
+    ) -> tuple[int, Counter[str]]:
+        self.environments.append(environ)
+        return self.status, Counter(passed=1)
+
+
+@pytest.fixture
+def layers(tests: Path, monkeypatch: pytest.MonkeyPatch) -> Layers:
+    """One layer with a test, which is not really run."""
+    (tests / "unit" / "test_a.py").touch()
+    fake = Layers()
+    monkeypatch.setattr(run_tests, "run_layer", fake)
+    return fake
+
+
+def test_it_is_said_which_servers_run(
+    layers: Layers, servers: Servers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([]) == 0
+
+    assert "servers: Fake kafka at 127.0.0.1:1 (pid 0)" in capfd.readouterr().out
+
+
+def test_servers_that_the_environment_names_are_used_as_they_are(
+    layers: Layers, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHX_TEST_REDIS", "redis://127.0.0.1:6379/9")
+
+    assert main([]) == 0
+
+    assert servers.runs == [["kafka", "mongodb"]]
+    assert layers.environments[0]["ORCHX_TEST_REDIS"] == "redis://127.0.0.1:6379/9"
+
+
+def test_the_servers_are_stopped_after_a_failure(layers: Layers, servers: Servers) -> None:
+    layers.status = 1
+
+    assert main([]) == 1
+
+    assert servers.is_over
+
+
+def test_a_missing_server_is_told_and_the_tests_run(
+    layers: Layers, servers: Servers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    servers.missing["redis"] = "no wheel for this machine"
+
+    assert main([]) == 0
+
+    told = "servers: redis is missing: no wheel for this machine; tests that need it skip"
+    assert told in capfd.readouterr().out.splitlines()
+    assert "ORCHX_TEST_REDIS" not in layers.environments[0]
+
+
+def test_under_continuous_integration_a_missing_server_is_a_failure_and_nothing_runs(
+    layers: Layers,
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    servers.missing["redis"] = "no wheel for this machine"
+
+    assert main([]) == 1
+
+    lines = capfd.readouterr().out.splitlines()
+    assert "servers: redis is missing: no wheel for this machine; CI needs it" in lines
+    assert lines[-2] == "failed in: servers"
+    assert " 1 error in " in lines[-1]
+    assert layers.environments == []
+    assert servers.is_over
+
+
+def test_a_server_that_ended_during_the_tests_is_told(
+    layers: Layers, servers: Servers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main([])
+
+    # The fakes' process is none that lives.
+    assert "servers: Fake redis ended by itself: out of memory" in capfd.readouterr().out
