@@ -1,0 +1,248 @@
+"""One client of MongoDB for the adapters of a process, and saying what went wrong.
+
+Whatever is written has reached the disks of a majority of the replica set before it counts
+(`w: majority`, journaled), and only that is read: nothing that was seen or acknowledged is
+lost when another member becomes primary.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+import pymongo
+from bson.errors import BSONError
+from pymongo import AsyncMongoClient, IndexModel, ReadPreference, ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from orchx.errors import DriverError, OrchxError, StorageFull, Unavailable
+from orchx.settings import MongoSettings
+
+Document: TypeAlias = dict[str, Any]
+Documents: TypeAlias = AsyncCollection[Document]
+Session: TypeAlias = AsyncClientSession
+T = TypeVar("T")
+
+URI: Final = "ORCHX_MONGODB__URI"
+DATABASE: Final = "ORCHX_MONGODB__DATABASE"
+POOL_CONNECTIONS_MAX: Final = 32
+LAYOUTS: Final = "layouts"
+"""The collection that holds the version of every other's layout."""
+
+DUPLICATE_KEY: Final = 11000
+# The server's numbers: https://www.mongodb.com/docs/manual/reference/error-codes/
+_NO_ROOM: Final = frozenset({14031})
+_NO_LOGIN: Final = frozenset({11, 18, 8000})  # no such user, authentication failed (also Atlas)
+_NO_LEAVE: Final = frozenset({13})
+_PASSING: Final = frozenset(
+    {
+        *(6, 7, 89, 9001),  # hosts that cannot be reached
+        *(91, 189, 10107, 11600, 11602, 13435, 13436),  # another primary is being found
+        *(24, 46, 50, 64, 112, 134, 202, 262, 290),  # took too long, or met another write
+    }
+)
+_TEXT_MAX: Final = 400
+# What follows is long, and may hold what is stored.
+_DETAILS: Final = re.compile(
+    r" \{ |,? \(configured timeouts|, (full error|Timeout|Topology Description):"
+)
+
+_WRITE_CONCERN: Final = WriteConcern("majority", j=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A collection as an adapter wants it: its indexes, and documents that are always there.
+
+    `version` grows with a change that older code, or code before it, cannot work with.
+    """
+
+    name: str
+    indexes: tuple[IndexModel, ...] = ()
+    seeds: tuple[Mapping[str, Any], ...] = ()
+    version: int = 1
+
+
+def translated(error: PyMongoError) -> OrchxError:
+    """Return the error of our tree that a driver's error stands for; raise it `from` the latter.
+
+    `Unavailable` leaves open whether a write that was under way took place.
+    """
+    codes = _codes_of(error)
+    text = _DETAILS.split(str(error), maxsplit=1)[0][:_TEXT_MAX]
+    if codes & _NO_ROOM or "No space left" in text:
+        return StorageFull(f"MongoDB has no room to write: {text}")
+    if codes & _NO_LOGIN:
+        return DriverError(f"MongoDB refuses the credentials in {URI}: {text}")
+    if codes & _NO_LEAVE:
+        return DriverError(f"MongoDB forbids this to the user in {URI}: {text}")
+    if (
+        error.timeout
+        or codes & _PASSING
+        or isinstance(error, ConnectionFailure)
+        or error.has_error_label("TransientTransactionError")
+    ):
+        return Unavailable(f"MongoDB is out of reach or failing over (see {URI}): {text}")
+    if isinstance(error, ConfigurationError):
+        return DriverError(f"MongoDB cannot be used as {URI} says: {text}")
+    return DriverError(f"MongoDB: {text} ({type(error).__name__})")
+
+
+def only_duplicates(error: BulkWriteError) -> bool:
+    """Tell whether nothing went wrong but that keys were there already."""
+    return _codes_of(error) == {DUPLICATE_KEY}
+
+
+def _codes_of(error: PyMongoError) -> set[int]:
+    if isinstance(error, BulkWriteError):
+        details: Mapping[str, Any] = error.details
+        faults = (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()))
+        return {fault["code"] for fault in faults}
+    if isinstance(error, OperationFailure) and error.code is not None:
+        return {error.code}
+    return set()
+
+
+class MongoConnection:
+    """A client made on first use, for one event loop; adapters of a process may share it.
+
+    Every operation ends within the settings' `timeout_ms`, tries after a lost connection or a
+    change of the primary included.
+    """
+
+    def __init__(self, settings: MongoSettings) -> None:
+        """Connect nowhere yet."""
+        self._settings = settings
+        self._client: AsyncMongoClient[Document] | None = None
+        self._made: dict[str, Documents] = {}
+        self._closed = False
+
+    async def collection(self, layout: Layout) -> Documents:
+        """Return a collection; the first use in a process makes what its layout lacks.
+
+        Raises:
+            DriverError: the server cannot be used, refuses the credentials, or has the
+                collection in the layout of another release; or this connection is closed.
+            StorageFull, Unavailable: it has no room, or is out of reach.
+        """
+        made = self._made.get(layout.name)
+        return made if made is not None else await self._make(layout)
+
+    async def empty(self, layout: Layout) -> None:
+        """Drop a collection and make it anew; for many documents that is the quick way."""
+        collection = await self.collection(layout)
+        with self.translating():
+            await collection.drop()
+        await self._make(layout)
+
+    async def transact(self, function: Callable[[Session], Awaitable[T]]) -> T:
+        """Run `function` in a transaction, rolled back if it raises.
+
+        It is run again when it met another write, so it should do nothing else but read and
+        write with the session that it is given.
+        """
+        with self.translating(), pymongo.timeout(self._settings.timeout_ms / 1000):
+            async with self._open().start_session() as session:
+                return await session.with_transaction(
+                    function,
+                    read_concern=ReadConcern("snapshot"),
+                    write_concern=_WRITE_CONCERN,
+                    read_preference=ReadPreference.PRIMARY,
+                )
+
+    @contextmanager
+    def translating(self) -> Iterator[None]:
+        """Turn the driver's errors into ours; a key that is taken is for the adapter to catch."""
+        try:
+            yield
+        except PyMongoError as error:
+            raise translated(error) from error
+        except BSONError as error:  # above all: larger than the 16 MiB that a document may have
+            raise DriverError(f"MongoDB cannot store this: {error}") from error
+
+    async def close(self) -> None:
+        """Close the client, for all adapters that share it."""
+        self._closed = True
+        self._made.clear()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _make(self, layout: Layout) -> Documents:
+        # Several at once do the same, to the same end: that needs no lock, which would have
+        # each wait for the failures of those before it.
+        with self.translating():
+            database = self._database()
+            if not self._made:
+                await _check_server(database)
+            await self._check_version(database, layout)
+            collection = database[layout.name]
+            if layout.indexes:
+                # Those members that are down may follow later.
+                await collection.create_indexes(list(layout.indexes), commitQuorum="majority")
+            for seed in layout.seeds:
+                there, key = {"$setOnInsert": seed}, {"_id": seed["_id"]}
+                await collection.update_one(key, there, upsert=True)
+        self._made[layout.name] = collection
+        return collection
+
+    async def _check_version(self, database: AsyncDatabase[Document], layout: Layout) -> None:
+        found = await database[LAYOUTS].find_one_and_update(
+            {"_id": layout.name},
+            {"$setOnInsert": {"version": layout.version}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        version = layout.version if found is None else found["version"]
+        if version != layout.version:
+            age = "a newer" if version > layout.version else "an older, unreleased"
+            raise DriverError(
+                f"{layout.name} in the database that {DATABASE} names was written by"
+                f" {age} orchx (layout {version})"
+            )
+
+    def _database(self) -> AsyncDatabase[Document]:
+        return self._open().get_database(
+            self._settings.database,
+            write_concern=_WRITE_CONCERN,
+            read_concern=ReadConcern("majority"),
+            read_preference=ReadPreference.PRIMARY,
+        )
+
+    def _open(self) -> AsyncMongoClient[Document]:
+        if self._closed:
+            raise DriverError("the connection to MongoDB is closed")
+        if self._client is None:
+            timeout_ms = self._settings.timeout_ms
+            self._client = AsyncMongoClient(
+                self._settings.uri.get_secret_value(),
+                appname="orchx",
+                maxPoolSize=POOL_CONNECTIONS_MAX,
+                timeoutMS=timeout_ms,
+                serverSelectionTimeoutMS=timeout_ms,
+                connectTimeoutMS=timeout_ms,
+            )
+        return self._client
+
+
+async def _check_server(database: AsyncDatabase[Document]) -> None:
+    hello = await database.client.admin.command("hello")
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise DriverError(
+            f"the MongoDB server that {URI} names is no member of a replica set;"
+            " one member is enough, but without a set there are no transactions"
+        )

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from bson.errors import InvalidDocument
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConfigurationError,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from orchx.adapters.mongo_connection import (
+    MongoConnection,
+    _check_server,
+    only_duplicates,
+    translated,
+)
+from orchx.errors import DriverError, StorageFull, Unavailable
+from orchx.settings import MongoSettings
+
+
+def bulk(codes: Sequence[int] = (), concern_codes: Sequence[int] = ()) -> BulkWriteError:
+    return BulkWriteError(
+        {
+            "writeErrors": [{"code": code, "errmsg": "x"} for code in codes],
+            "writeConcernErrors": [{"code": code, "errmsg": "x"} for code in concern_codes],
+        }
+    )
+
+
+def transient() -> PyMongoError:
+    return OperationFailure("x", 251, {"errorLabels": ["TransientTransactionError"]})
+
+
+@pytest.mark.parametrize(
+    ("error", "type_", "text"),
+    [
+        (ServerSelectionTimeoutError("no answer"), Unavailable, "see ORCHX_MONGODB__URI"),
+        (AutoReconnect("connection reset"), Unavailable, "connection reset"),
+        (NotPrimaryError("stepping down"), Unavailable, "failing over"),
+        (OperationFailure("x", 10107), Unavailable, "failing over"),
+        (OperationFailure("over time", 50), Unavailable, "over time"),
+        (transient(), Unavailable, "failing over"),
+        (bulk([11000, 91]), Unavailable, "failing over"),
+        (bulk(concern_codes=[64]), Unavailable, "failing over"),
+        (OperationFailure("x", 14031), StorageFull, "no room"),
+        (bulk([11000, 14031]), StorageFull, "no room"),
+        (OperationFailure("28: No space left on device", 8), StorageFull, "no room"),
+        (OperationFailure("x", 18), DriverError, "credentials in ORCHX_MONGODB__URI"),
+        (OperationFailure("x", 13), DriverError, "user in ORCHX_MONGODB__URI"),
+        (ConfigurationError("odd"), DriverError, "ORCHX_MONGODB__URI says: odd"),
+        (OperationFailure("unheard of", 1), DriverError, "unheard of.*OperationFailure"),
+        (bulk([11000]), DriverError, "BulkWriteError"),
+    ],
+)
+def test_errors_say_who_must_act(error: PyMongoError, type_: type, text: str) -> None:
+    with pytest.raises(type_, match=text) as caught, MongoConnection(MongoSettings()).translating():
+        raise error
+    assert type(caught.value) is type_
+    assert caught.value.__cause__ is error
+
+
+def test_texts_are_short_and_hold_no_data() -> None:
+    forbidden = OperationFailure('not authorized on orchx to execute command { insert: "x" }', 13)
+    assert str(translated(forbidden)).endswith("to execute command")
+    error = ServerSelectionTimeoutError(
+        "h:1: refused (configured timeouts: x), Timeout: 1s, Topology Description: <...>"
+    )
+    assert str(translated(error)).endswith("h:1: refused")
+    assert len(str(translated(AutoReconnect("x" * 10_000)))) < 500
+
+
+def test_what_is_too_large_is_not_the_servers_fault() -> None:
+    connection = MongoConnection(MongoSettings())
+    with pytest.raises(DriverError, match="cannot store"), connection.translating():
+        raise InvalidDocument("too large")
+
+
+@pytest.mark.parametrize(
+    ("error", "harmless"),
+    [
+        (bulk([11000, 11000]), True),
+        (bulk([11000, 91]), False),
+        (bulk([11000], [64]), False),
+        (bulk(concern_codes=[64]), False),
+    ],
+)
+def test_duplicates_are_harmless_alone(error: BulkWriteError, harmless: bool) -> None:
+    assert only_duplicates(error) == harmless
+
+
+@pytest.mark.parametrize(
+    ("hello", "serves"),
+    [
+        ({"isWritablePrimary": True, "setName": "orchx"}, True),
+        ({"isWritablePrimary": True, "msg": "isdbgrid"}, True),
+        ({"isWritablePrimary": True}, False),
+    ],
+)
+async def test_a_server_without_transactions_is_refused(hello: Any, serves: bool) -> None:
+    async def command(_: str) -> Any:
+        return hello
+
+    admin = SimpleNamespace(command=command)
+    database = cast(Any, SimpleNamespace(client=SimpleNamespace(admin=admin)))
+    if serves:
+        await _check_server(database)
+    else:
+        with pytest.raises(DriverError, match=r"ORCHX_MONGODB__URI.*replica set"):
+            await _check_server(database)
