@@ -166,6 +166,8 @@ class TestCommandQueue:
     ) -> None:
         one, other = command_queues(), command_queues()
         await one.put([start("a")])
+        assert await other.find("a") == start("a")
         assert (await other.put([start("a"), start("b")]))[0].duplicate
         await other.acknowledge(["a"])
+        await other.close()  # until then, another process may not know of it
         assert await waiting(one) == ["b"]

@@ -1,0 +1,189 @@
+"""Following the log: the window is kept in step with Kafka, and cut off behind the archive."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Final
+
+from orchx.adapters.kafka_connection import Topics
+from orchx.adapters.kafka_end_offsets import EndOffsets
+from orchx.adapters.kafka_log_reader import Batch, KafkaLogReader
+from orchx.adapters.kafka_log_window import LogWindow
+from orchx.adapters.kafka_records import TURN_OFFSETS, PoisonedTurn, turn_of
+from orchx.errors import DriverError, OrchxError, Unavailable
+from orchx.ports.archive import Archive
+from orchx.settings import KafkaSettings
+
+REACH_S: Final = 10.0
+TRIM_S: Final = 1.0
+RESUME_SHARE: Final = 0.8  # of the window, below which reading goes on
+
+_log = logging.getLogger(__name__)
+
+
+class KafkaLogFollower:
+    """Keeps the end of the log in memory, in every process that owns workflows.
+
+    It starts on first use, where the archive ends; without an archive, at the beginning.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, ends: EndOffsets, archive: Archive | None = None
+    ) -> None:
+        """Follow the log that `ends` knows the ends of, cutting off what `archive` has."""
+        self.window = LogWindow()
+        self._settings = settings
+        self._ends = ends
+        self._archive = archive
+        topic = Topics(settings.topic_prefix).events
+        self._reader = KafkaLogReader(settings, topic, "follower", self)
+        self._positions: dict[int, int] = {}
+        self._waiting: dict[int, list[tuple[int, int, asyncio.Future[None]]]] = {}
+        self._order = count()
+        self._starting: asyncio.Task[None] | None = None
+        self._trimming: asyncio.Task[None] | None = None
+        self._error: OrchxError | None = None
+        self._full = False
+        self._closed = False
+        self.skipped = 0
+        """How many Kafka records were no turns."""
+
+    async def reach(self, targets: Mapping[int, int]) -> None:
+        """Return once everything before these Kafka offsets, by partition, is in the window.
+
+        Raises:
+            Unavailable: that took too long, or the window is full.
+            DriverError: Kafka, or the archive at the start, cannot be reached.
+        """
+        await self._started()
+        ahead = [p for p, target in targets.items() if self._positions.get(p, 0) < target]
+        if not ahead:
+            return
+        loop = asyncio.get_running_loop()
+        futures = []
+        for partition in ahead:
+            future: asyncio.Future[None] = loop.create_future()
+            entry = (targets[partition], next(self._order), future)
+            heapq.heappush(self._waiting.setdefault(partition, []), entry)
+            futures.append(future)
+        self._reader.hurry(urgent=True)
+        try:
+            async with asyncio.timeout(REACH_S):
+                await asyncio.gather(*futures)
+        except TimeoutError as late:
+            raise Unavailable(self._why_late()) from (self._error or late)
+        finally:
+            if not all(future.done() and not future.cancelled() for future in futures):
+                self._forget_given_up(ahead)
+
+    def receive(self, batches: Sequence[Batch]) -> None:
+        """Take what was read into the window, and wake those who wait for it."""
+        self._error = None
+        for batch in batches:
+            for message in batch.messages:
+                try:
+                    self.window.add(turn_of(message))
+                except PoisonedTurn as error:
+                    self.skipped += 1
+                    place = f"{message.topic}/{message.partition} at {message.offset}"
+                    _log.warning("skipped %s: %s", place, error)
+            self._positions[batch.partition] = batch.following
+            self._wake(batch.partition, batch.following)
+        self._reader.hurry(urgent=any(self._waiting.values()))
+        if not self._full and self.window.bytes > self._settings.window_bytes:
+            self._full = True
+            _log.warning("%s", self._why_late())
+            self._reader.pause(list(self._positions), paused=True)
+
+    def failed(self, error: OrchxError) -> None:
+        """Remember why nothing comes in, for those who wait in vain."""
+        self._error = error
+
+    async def trim(self) -> None:
+        """Cut off what the archive has; go on reading if that makes room again."""
+        if self._archive is None:
+            return
+        self.window.trim(await self._archive.offsets())
+        if self._full and self.window.bytes < RESUME_SHARE * self._settings.window_bytes:
+            self._full = False
+            self._reader.pause(list(self._positions), paused=False)
+
+    async def close(self) -> None:
+        """Stop following."""
+        self._closed = True
+        for task in (self._starting, self._trimming):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        await self._reader.close()
+
+    async def _started(self) -> None:
+        if self._closed:
+            raise DriverError("the log is closed")
+        if self._positions:
+            return
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.shield(self._starting)
+        except OrchxError as error:
+            # One exception object each: being raised changes it.
+            raise type(error)(*error.args) from error.__cause__
+
+    async def _start(self) -> None:
+        try:
+            partitions = range(await self._ends.partitions())
+            archived = {} if self._archive is None else await self._archive.offsets()
+            offsets = {p: archived.get(p, 0) // TURN_OFFSETS for p in partitions}
+            self.window.start(offsets)
+            self._reader.start(offsets)
+            self._positions = offsets
+            if self._archive is not None:
+                self._trimming = asyncio.create_task(self._keep_trimmed())
+        finally:
+            self._starting = None
+
+    async def _keep_trimmed(self) -> None:
+        failing = False
+        while True:
+            await asyncio.sleep(TRIM_S)
+            if not self.window.bytes:
+                continue
+            try:
+                await self.trim()
+                failing = False
+            except OrchxError as error:
+                if not failing:
+                    _log.warning("the archive does not tell how far it is: %s", error)
+                failing = True
+
+    def _wake(self, partition: int, position: int) -> None:
+        waiting = self._waiting.get(partition)
+        while waiting and waiting[0][0] <= position:
+            future = heapq.heappop(waiting)[-1]
+            if not future.done():
+                future.set_result(None)
+
+    def _forget_given_up(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:
+            left = [entry for entry in self._waiting[partition] if not entry[-1].done()]
+            heapq.heapify(left)
+            self._waiting[partition] = left
+        self._reader.hurry(urgent=any(self._waiting.values()))
+
+    def _why_late(self) -> str:
+        if self._full:
+            return (
+                f"the end of the log that is not archived is over {self._settings.window_bytes} "
+                "bytes (ORCHX_KAFKA__WINDOW_BYTES): the state service lags or is down"
+            )
+        if self._error is not None:
+            return f"the log cannot be followed: {self._error}"
+        return (
+            f"the log was not followed up to its end within {REACH_S:g} s: are the brokers of "
+            "ORCHX_KAFKA__BOOTSTRAP_SERVERS up?"
+        )

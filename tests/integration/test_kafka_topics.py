@@ -1,0 +1,68 @@
+"""Topics on a real broker: made, checked, and what is said when they cannot be."""
+
+from __future__ import annotations
+
+import pytest
+from kafka import KafkaAdminClient
+from pydantic import SecretStr
+
+from orchx.adapters.kafka_connection import Topics, open_client
+from orchx.adapters.kafka_topics import ensure_topics
+from orchx.errors import DriverError
+from tests import servers
+
+
+class TestTopics:
+    def test_are_made_and_found_as_they_should_be(self) -> None:
+        settings = servers.kafka(partitions=2)
+        ensure_topics(settings)
+        ensure_topics(settings)
+        ensure_topics(settings.model_copy(update={"partitions": 5}))  # of new topics only
+
+    def test_that_differ_are_all_named(self) -> None:
+        settings = servers.kafka(partitions=2)
+        topics = Topics(settings.topic_prefix)
+        admin = open_client(KafkaAdminClient, settings, "test")
+        admin.create_topics(
+            {
+                topics.events: {
+                    "num_partitions": 2,
+                    "replication_factor": 1,
+                    "configs": {"retention.ms": "1000", "max.message.bytes": "1000"},
+                },
+                topics.commands: {"num_partitions": 3, "replication_factor": 1},
+                topics.plans: {"num_partitions": 1, "replication_factor": 1},
+            },
+            wait_for_metadata=True,
+        )
+        admin.close()
+        with pytest.raises(DriverError) as found:
+            ensure_topics(settings)
+        text = str(found.value)
+        assert f"{topics.events}: retention.ms is 1000, expected -1" in text
+        assert f"{topics.events}: max.message.bytes is 1000, expected >= 9437184" in text
+        assert f"{topics.commands}: partitions is 3, expected 2" in text
+        assert f"{topics.plans}: cleanup.policy is delete, expected compact" in text
+        assert topics.dead_letters not in text
+
+    def test_replicas_that_nobody_can_hold_are_told(self) -> None:
+        with pytest.raises(DriverError, match="ORCHX_KAFKA__REPLICATION_FACTOR"):
+            ensure_topics(servers.kafka(replication_factor=3))
+
+    def test_too_few_replicas_are_told(self) -> None:
+        settings = servers.kafka()
+        ensure_topics(settings)
+        with pytest.raises(DriverError, match="replicas is 1, expected >= 2"):
+            ensure_topics(settings.model_copy(update={"min_insync_replicas": 2}))
+
+    def test_refused_credentials_are_told(self) -> None:
+        settings = servers.kafka(
+            request_timeout_ms=1_000,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_username="somebody",
+            sasl_password=SecretStr("hidden-one"),
+        )
+        with pytest.raises(DriverError, match="ORCHX_KAFKA__SASL_PASSWORD") as found:
+            ensure_topics(settings)
+        assert "somebody" in str(found.value)
+        assert "hidden-one" not in str(found.value)

@@ -1,0 +1,80 @@
+"""One query for all who ask at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchx.adapters.coalesced_query import CoalescedQuery
+from orchx.errors import DriverError
+
+
+class Source:
+    """Answers when it is let; each answer has a number and the keys it is for."""
+
+    def __init__(self) -> None:
+        self.asked: list[frozenset[str]] = []
+        self.let = asyncio.Semaphore(0)
+        self.failing = False
+
+    async def ask(self, keys: frozenset[str]) -> tuple[int, frozenset[str]]:
+        self.asked.append(keys)
+        number = len(self.asked)
+        await self.let.acquire()
+        if self.failing:
+            raise DriverError("no")
+        return number, keys
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_asks_at_once_shares_one_query() -> None:
+    source = Source()
+    query = CoalescedQuery(source.ask)
+    calls = [asyncio.create_task(query.get([key])) for key in "ab"]
+    source.let.release()
+    assert await asyncio.gather(*calls) == [(1, frozenset("ab"))] * 2
+
+
+async def test_who_comes_later_gets_a_later_query() -> None:
+    source = Source()
+    query = CoalescedQuery(source.ask)
+    first = asyncio.create_task(query.get(["a"]))
+    await settled()
+    later = [asyncio.create_task(query.get([key])) for key in "bc"]
+    await settled()
+    assert source.asked == [frozenset("a")]
+    source.let.release()
+    source.let.release()
+    assert await first == (1, frozenset("a"))
+    assert await asyncio.gather(*later) == [(2, frozenset("bc"))] * 2
+
+
+async def test_a_failure_is_that_of_its_callers_only() -> None:
+    source = Source()
+    query = CoalescedQuery(source.ask)
+    source.failing = True
+    first = asyncio.create_task(query.get())
+    await settled()
+    second = asyncio.create_task(query.get())
+    source.let.release()
+    with pytest.raises(DriverError):
+        await first
+    source.failing = False
+    source.let.release()
+    assert (await second)[0] == 2
+
+
+async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
+    source = Source()
+    query = CoalescedQuery(source.ask)
+    leaver, stayer = (asyncio.create_task(query.get()) for _ in range(2))
+    await settled()
+    leaver.cancel()
+    source.let.release()
+    assert (await stayer)[0] == 1
+    await query.close()

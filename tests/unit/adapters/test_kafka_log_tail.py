@@ -1,0 +1,143 @@
+"""Pages of the log, from what a reader hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import pytest
+from kafka.consumer.fetcher import ConsumerRecord
+
+from orchx.adapters import kafka_log_tail
+from orchx.adapters.kafka_end_offsets import EndOffsets
+from orchx.adapters.kafka_log_reader import Batch, KafkaLogReader
+from orchx.adapters.kafka_log_tail import KafkaLogTail, OnPoison
+from orchx.adapters.kafka_records import TURN_OFFSETS, encode_turns
+from orchx.domain.events import Record, TaskSkipped
+from orchx.errors import Unavailable
+from orchx.settings import KafkaSettings
+
+SKIPPED = TaskSkipped(parent=0, reference="/do/0")
+
+
+def message(offset: int, records: int = 1) -> ConsumerRecord:
+    [turn] = encode_turns(
+        Record(workflow_id="w", epoch=1, owner="o", seq=seq, at_ms=offset, event=SKIPPED)
+        for seq in range(records)
+    )
+    size = len(turn.value)
+    return ConsumerRecord("t.events", 0, 0, offset, 0, 0, b"w", turn.value, [], None, 1, size, 0)
+
+
+class Ends(EndOffsets):
+    """A topic of one partition that ends at `end`."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+
+    async def partitions(self) -> int:
+        return 1
+
+    async def of(self, partitions: Collection[int]) -> Mapping[int, int]:
+        return dict.fromkeys(partitions, self.end)
+
+
+class Reader(KafkaLogReader):
+    """Notes what it is asked for; the test hands over."""
+
+    def __init__(self) -> None:
+        self.seeks: list[tuple[int, int]] = []
+        self.paused = True
+
+    def start(self, offsets: Mapping[int, int], *, paused: Sequence[int] = ()) -> None:
+        pass
+
+    def seek(self, partition: int, offset: int, stand: int) -> None:
+        self.seeks.append((offset, stand))
+
+    def pause(self, partitions: Sequence[int], *, paused: bool) -> None:
+        self.paused = paused
+
+    def hurry(self, urgent: bool) -> None:
+        self.urgent = urgent
+
+
+class Tail(KafkaLogTail):
+    def __init__(self, end: int, on_poison: OnPoison | None = None) -> None:
+        super().__init__(KafkaSettings(), Ends(end), on_poison)
+        self.reader = self._reader = Reader()
+
+    def hand_over(self, *messages: ConsumerRecord) -> None:
+        following = messages[-1].offset + 1
+        self.receive([Batch(0, messages, following, self.reader.seeks[-1][1])])
+
+    async def at(self, after_offset: int, limit: int = 100) -> list[int]:
+        """Return when the records of the next page were written: their turn's offset."""
+        page = await self.page(after_offset, limit=limit, partition=0)
+        return [record.at_ms for record in page]
+
+
+async def test_an_empty_log_has_an_empty_page() -> None:
+    assert await Tail(0).at(0) == []
+
+
+async def test_pages_go_on_from_what_was_read_ahead() -> None:
+    tail = Tail(0)
+    await tail.at(0)
+    tail.hand_over(message(0, records=3), message(1), message(2))
+    first = await tail.page(0, limit=2, partition=0)
+    assert await tail.at(first[-1].offset, limit=2) == [0, 1]
+    assert await tail.at(1 * TURN_OFFSETS + 1) == [2]
+    assert await tail.at(2 * TURN_OFFSETS + 1) == []
+    assert len(tail.reader.seeks) == 1
+
+
+async def test_going_back_seeks_and_ignores_what_was_on_its_way() -> None:
+    tail = Tail(3)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kafka_log_tail, "FETCH_S", 0.01)
+        with pytest.raises(Unavailable):
+            await tail.at(2 * TURN_OFFSETS)  # starts there; nothing comes
+        with pytest.raises(Unavailable):
+            await tail.at(0)
+    assert tail.reader.seeks == [(2, 1), (0, 2)]
+    tail.receive([Batch(0, [message(2)], 3, 1)])
+    tail.hand_over(message(0), message(1), message(2))
+    assert await tail.at(0) == [0, 1, 2]
+
+
+async def test_stops_reading_while_its_buffer_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_log_tail, "BUFFER_BYTES_MAX", 2_000)
+    tail = Tail(0)
+    await tail.at(0)
+    states = [tail.reader.paused]
+    tail.hand_over(*(message(offset) for offset in range(6)))
+    states.append(tail.reader.paused)
+    assert await tail.at(5 * TURN_OFFSETS) == [5]
+    states.append(tail.reader.paused)
+    assert states == [False, True, False]
+
+
+async def test_poison_fills_no_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody ever asks for what is behind it: it would stay, and nothing more would be read."""
+    monkeypatch.setattr(kafka_log_tail, "BUFFER_BYTES_MAX", 2_000)
+    told: list[int] = []
+    tail = Tail(0, lambda message, _: told.append(message.offset))
+    await tail.at(0)
+    tail.hand_over(*(message(offset)._replace(value=b"junk") for offset in range(6)))
+    states = [tail.reader.paused]
+    assert await tail.at(0) == []
+    states.append(tail.reader.paused)
+    assert states == [True, False]
+    tail.hand_over(message(6))
+    assert await tail.at(0) == [6]
+    assert told == list(range(6))
+
+
+async def test_hurries_only_while_it_is_behind() -> None:
+    tail = Tail(0)
+    await tail.at(0)
+    tail.hand_over(message(0))
+    assert not tail.reader.urgent
+    tail.reaches({0: 3})
+    tail.hand_over(message(1))
+    assert tail.reader.urgent
