@@ -24,7 +24,8 @@ from rich.table import Table
 
 from benchmarks import over_http, workload
 from benchmarks.in_cluster import Measured
-from benchmarks.machine import cpu_s_of, tree, tree_cpu_s
+from benchmarks.machine import cpu_s_of, tree
+from benchmarks.servers import PROFILES, Servers, servers
 from orchx.actors.cluster import free_port
 from orchx.serve.server import Running, start_server, stop_server
 from orchx.settings import AdmissionSettings, HttpSettings, Settings
@@ -50,30 +51,37 @@ def main() -> int:
     """Run and print; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
     parser.add_argument("--at-once", type=int, default=64, help="wrk's connections")
+    parser.add_argument("--profile", choices=PROFILES, default="embedded")
     parser.add_argument("--seconds", type=float, default=10.0, help="of sampling")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix="orchx-bench-") as name:
         folder = Path(name)
         (folder / "workflow.yaml").write_text(workload.DEFINITION)
-        settings = Settings(
-            data_dir=folder / "data",
-            task_modules=("benchmarks.workload",),
-            definitions=(folder / "workflow.yaml",),
-            http=HttpSettings(port=free_port()),
-            admission=AdmissionSettings(tenant_share=1.0),
-            log_level="warning",
-        )
-        with contextlib.redirect_stdout(sys.stderr):  # Ray prints warnings to standard output
-            running = start_server(settings)
-            try:
-                profiles = _profiles(running, folder, arguments.at_once, arguments.seconds)
-            finally:
-                stop_server(settings)
+        with servers(arguments.profile, folder) as stage:
+            settings = Settings(
+                data_dir=folder / "data",
+                task_modules=("benchmarks.workload",),
+                definitions=(folder / "workflow.yaml",),
+                http=HttpSettings(port=free_port()),
+                admission=AdmissionSettings(tenant_share=1.0),
+                log_level="warning",
+                **stage.settings,
+            )
+            with contextlib.redirect_stdout(sys.stderr):  # Ray prints warnings to standard output
+                running = start_server(settings)
+                try:
+                    profiles = _profiles(
+                        running, stage, folder, arguments.at_once, arguments.seconds
+                    )
+                finally:
+                    stop_server(settings)
     _print(profiles)
     return 0
 
 
-def _profiles(running: Running, folder: Path, at_once: int, duration_s: float) -> list[Profile]:
+def _profiles(
+    running: Running, stage: Servers, folder: Path, at_once: int, duration_s: float
+) -> list[Profile]:
     key = running.admin_key or ""
 
     def load(load_s: float) -> Measured:
@@ -83,12 +91,12 @@ def _profiles(running: Running, folder: Path, at_once: int, duration_s: float) -
             at_once=at_once,
             duration_s=load_s,
             isolation="shared",
-            cpu_s=lambda: tree_cpu_s(os.getpid()),
+            cpu_s=stage.engine_cpu_s,
         )
 
     load(WARM_UP_S)
     names = _processes(running)
-    before = {pid: cpu_s_of(pid) for pid in names}
+    before = {pid: cpu_s_of(pid) for pid in (*names, *stage.pids)}
     spies = [_spy(pid, folder, duration_s) for pid in names]
     measured = load(duration_s + 1.0)
     for spy in spies:
@@ -96,7 +104,7 @@ def _profiles(running: Running, folder: Path, at_once: int, duration_s: float) -
     print(f"{measured.per_s:g} workflows/s while sampled", file=sys.stderr)
     return [
         _profile(name, cpu_s_of(pid) - before[pid], folder / f"{pid}.txt")
-        for pid, name in names.items()
+        for pid, name in (*names.items(), *stage.pids.items())
     ]
 
 

@@ -1,7 +1,7 @@
-"""The composition root: which adapter stands behind which port, and what is built of them.
+"""The composition root: each function builds the parts of one kind of process.
 
-Each function builds the parts of one kind of process from frozen settings. Nothing here
-starts anything, and nothing else in orchx chooses an adapter.
+From frozen settings, and nothing is started. Which store stands behind which port is in
+`orchx.stores`; every other adapter is chosen here.
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from orchx import tasks
 from orchx.adapters.function_task_runner import FunctionTaskRunner
 from orchx.adapters.http_task_runner import HttpTaskRunner
+from orchx.adapters.kafka_command_indexer import CommandIndexer
 from orchx.adapters.routing_task_runner import RoutingTaskRunner
 from orchx.adapters.sandbox_evaluator import EvaluatorLimits, SandboxEvaluator
-from orchx.adapters.sqlite_catalog import SqliteCatalog
-from orchx.adapters.sqlite_command_queue import SqliteCommandQueue
-from orchx.adapters.sqlite_deliveries import SqliteDeliveries
-from orchx.adapters.sqlite_event_log import SqliteEventLog
-from orchx.adapters.sqlite_state_store import SqliteStateStore
 from orchx.adapters.system_clock import SystemClock
 from orchx.adapters.webhook_secret import webhook_secret
 from orchx.adapters.webhook_sender import HttpWebhookSender
@@ -32,6 +27,7 @@ from orchx.domain.environment import CallTarget
 from orchx.domain.services import Service
 from orchx.engine.activation import Activator
 from orchx.engine.admission import Admission
+from orchx.engine.cached_state_store import CachedStateStore
 from orchx.engine.causes import Causes, CommandSink
 from orchx.engine.dispatcher import Dispatcher
 from orchx.engine.endings import DispatcherMail
@@ -51,57 +47,22 @@ from orchx.engine.supervision import Supervision
 from orchx.engine.task_pool import TaskPool
 from orchx.learning.static_policy import StaticPolicy
 from orchx.ports.catalog import Catalog
-from orchx.ports.command_queue import CommandQueue
 from orchx.ports.cpu_executor import CpuExecutor
-from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
-from orchx.ports.state_store import StateStore
 from orchx.ports.supervision import DispatcherLink, OwnerLink, SupervisorLink
 from orchx.ports.task_pool import OutcomeSink, TaskPoolLink
 from orchx.settings import Settings
+from orchx.stores import open_stores
 
 T = TypeVar("T")
 
 SANDBOX_THREADS = 4
 _INCARNATION_BYTES = 4
 
-Barrier = Callable[[], Awaitable[None]]
-
 
 def new_incarnation(name: str) -> str:
     """Return a name that no other process of any time has: what fences owners."""
     return f"{name}.{secrets.token_hex(_INCARNATION_BYTES)}"
-
-
-def data_file(settings: Settings, name: str) -> Path:
-    """Return where an embedded store keeps its file; makes the folder."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return settings.data_dir / name
-
-
-def event_log(settings: Settings) -> EventLog:
-    """Open the event log."""
-    return SqliteEventLog(data_file(settings, "events.db"))
-
-
-def command_queue(settings: Settings) -> CommandQueue:
-    """Open the command queue."""
-    return SqliteCommandQueue(data_file(settings, "commands.db"))
-
-
-def state_store(settings: Settings) -> StateStore:
-    """Open the current-state projection."""
-    return SqliteStateStore(data_file(settings, "state.db"))
-
-
-def catalog(settings: Settings) -> Catalog:
-    """Open the catalog."""
-    return SqliteCatalog(data_file(settings, "catalog.db"))
-
-
-def deliveries(settings: Settings) -> Deliveries:
-    """Open the webhook outbox."""
-    return SqliteDeliveries(data_file(settings, "deliveries.db"))
 
 
 def load_task_functions(settings: Settings) -> Mapping[str, CallTarget]:
@@ -146,8 +107,8 @@ def build_owner(
 ) -> OwnerParts:
     """Build an owner. Call `refresh` before it takes its first workflow."""
     clock = SystemClock()
-    log = event_log(settings)
-    stored = catalog(settings)
+    stores = open_stores(settings)
+    log, stored = stores.event_log(), stores.catalog()
     limits = settings.evaluator
     incarnation = new_incarnation(name)
     world = World(
@@ -200,11 +161,16 @@ def build_dispatcher(
     *,
     shared: Sequence[OwnerLink],
     dedicated: Sequence[OwnerLink],
-    barrier: Barrier,
+    barrier: Callable[[], Awaitable[object]],
 ) -> DispatcherParts:
     """Build the Dispatcher of these owners."""
+
+    async def up_to_date() -> None:
+        await barrier()
+
     clock = SystemClock()
-    queue = command_queue(settings)
+    stores = open_stores(settings)
+    queue = stores.command_queue(consumes=True)
     now_ms = clock.now_ms()
     stations = Stations(
         [
@@ -228,39 +194,52 @@ def build_dispatcher(
             running_limit=settings.admission.running_limit,
             memory_bytes=settings.admission.memory_bytes,
         ),
-        resolver=Resolver(catalog(settings), queue, event_log(settings)),
+        resolver=Resolver(stores.catalog(), queue, stores.event_log()),
         clock=clock,
     )
     supervision = Supervision(
         dispatcher,
         queue=queue,
-        store=state_store(settings),
-        barrier=barrier,
+        store=stores.state_store(),
+        barrier=up_to_date,
         clock=clock,
         owners=settings.owners,
         sweep=settings.sweep,
     )
-    retention = CommandRetention(queue, clock, settings.retention, barrier)
+    retention = CommandRetention(queue, clock, settings.retention, up_to_date)
     return DispatcherParts(dispatcher=dispatcher, supervision=supervision, retention=retention)
 
 
-def build_projection(settings: Settings, sink: CommandSink) -> Projection:
+@dataclass(slots=True, kw_only=True)
+class StateServiceParts:
+    """The projectors of all partitions; and what feeds the index of commands, if there is one."""
+
+    projection: Projection
+    indexer: CommandIndexer | None
+
+
+def build_state_service(settings: Settings, sink: CommandSink) -> StateServiceParts:
     """Build the state service, with the net that turns records into commands."""
     clock = SystemClock()
-    log, queue = event_log(settings), command_queue(settings)
+    stores = open_stores(settings)
+    log, queue = stores.event_log(), stores.command_queue()
     causes = Causes(
         log=log,
         queue=queue,
-        resolver=Resolver(catalog(settings), queue, log),
+        resolver=Resolver(stores.catalog(), queue, log),
         sink=sink,
         clock=clock,
     )
-    store = state_store(settings)
+    store, archive = stores.state_store(), stores.archive()
 
     def projector(partition: int) -> Projector:
-        return Projector(log, store, clock, settings, partition=partition, observer=causes)
+        return Projector(
+            log, store, clock, settings, partition=partition, observer=causes, archive=archive
+        )
 
-    return Projection(log, clock, projector)
+    return StateServiceParts(
+        projection=Projection(log, clock, projector), indexer=stores.command_indexer()
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -274,10 +253,11 @@ class ReporterParts:
 def build_reporter(settings: Settings) -> ReporterParts:
     """Build the webhook reporter."""
     clock = SystemClock()
-    outbox = deliveries(settings)
+    stores = open_stores(settings)
+    outbox = stores.deliveries()
     sender = HttpWebhookSender(settings, webhook_secret(settings))
     return ReporterParts(
-        reporter=Reporter(event_log(settings), outbox, sender, clock, settings),
+        reporter=Reporter(stores.event_log(), outbox, sender, clock, settings),
         retention=DeliveryRetention(outbox, clock, settings.retention),
     )
 
@@ -318,30 +298,41 @@ def build_pool(settings: Settings, sink: OutcomeSink, cpu: CpuExecutor) -> PoolP
         timeout_of=functions.timeout_ms,
     )
     beats.append(pool.heartbeat)
-    return PoolParts(pool=pool, services=services, catalog=catalog(settings))
+    return PoolParts(pool=pool, services=services, catalog=open_stores(settings).catalog())
 
 
 def build_gateway(
     settings: Settings,
     link: DispatcherLink,
     *,
-    barrier: Barrier,
+    barrier: Callable[[], Awaitable[Mapping[int, int]]],
     exposition: Callable[[], Awaitable[bytes]],
 ) -> tuple[EngineGateway, DispatcherMail]:
-    """Build a gateway; start the mail inside the event loop that uses it."""
+    """Build a gateway; start the mail inside the event loop that uses it.
+
+    `barrier` returns up to where each partition is projected.
+    """
     clock = SystemClock()
+    stores = open_stores(settings)
+    store = stores.cached_states()
+
+    async def up_to_date() -> None:
+        offsets = await barrier()
+        if isinstance(store, CachedStateStore):
+            store.require(offsets)
+
     watcher = new_incarnation(f"gateway-{os.getpid()}")
     mail = DispatcherMail(link, watcher, clock)
     gateway = EngineGateway(
-        queue=command_queue(settings),
-        log=event_log(settings),
-        store=state_store(settings),
-        catalog=catalog(settings),
-        deliveries=deliveries(settings),
+        queue=stores.command_queue(),
+        log=stores.event_log(),
+        store=store,
+        catalog=stores.catalog(),
+        deliveries=stores.deliveries(),
         mail=mail,
         admission=Admission(settings.admission),
         clock=clock,
-        barrier=barrier,
+        barrier=up_to_date,
         exposition=exposition,
     )
     return gateway, mail

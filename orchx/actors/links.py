@@ -21,6 +21,7 @@ POLL_MARGIN_S = 5.0
 _encode = msgspec.msgpack.Encoder().encode
 _decode_status = msgspec.msgpack.Decoder(OwnerStatus).decode
 _decode_load = msgspec.msgpack.Decoder(Load).decode
+_decode_offsets = msgspec.msgpack.Decoder(dict[int, int]).decode
 _decode_endings = msgspec.msgpack.Decoder(list[Ending]).decode
 
 
@@ -230,9 +231,10 @@ class ProjectorQuestions:
         self._handles = handles
         self._timeout_s = timeout_s
 
-    async def barrier(self) -> None:
-        """Return when the projection holds all that is in the log now."""
-        await self._handles.ask(names.PROJECTOR, "barrier", timeout_s=self._timeout_s)
+    async def barrier(self) -> Mapping[int, int]:
+        """Return when the projection holds what is in the log now: up to where, by partition."""
+        told: bytes = await self._handles.ask(names.PROJECTOR, "barrier", timeout_s=self._timeout_s)
+        return _decode_offsets(told)
 
     async def exposition(self) -> bytes:
         """Return the metrics of all processes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from orchx import bootstrap
 from orchx.actors import names
 from orchx.actors.links import RayCommandSink
@@ -11,13 +13,16 @@ from orchx.engine.metrics import MetricsHub
 from orchx.engine.retention import forget_for_ever
 from orchx.settings import Settings
 
+_encode = msgspec.msgpack.Encoder().encode
+
 
 class ProjectorActor(Shell):
     """Wraps `Projector` and `MetricsHub`."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(names.PROJECTOR, settings)
-        self._projection = bootstrap.build_projection(settings, RayCommandSink(self.handles))
+        parts = bootstrap.build_state_service(settings, RayCommandSink(self.handles))
+        self._projection = parts.projection
         self._hub = MetricsHub()
         self._lag = 0
         self.metrics.gauge("projector_lag", "Records not projected yet", lambda: self._lag)
@@ -25,6 +30,8 @@ class ProjectorActor(Shell):
             "projector_gaps", "Records that could not be applied", lambda: self._projection.gaps
         )
         self.keep(self._projection.run())
+        if parts.indexer is not None:
+            self.keep(parts.indexer.run())
         self.keep(self.every(1.0, self._measure))
         self.push_metrics()
         self.watch_over([names.DISPATCHER])  # which watches over all others
@@ -33,9 +40,9 @@ class ProjectorActor(Shell):
     async def _measure(self) -> None:
         self._lag = await self._projection.lag()
 
-    async def barrier(self) -> None:
-        """Return when everything durable now is projected."""
-        await self._projection.barrier()
+    async def barrier(self) -> bytes:
+        """Return when everything durable now is projected: up to where, by partition."""
+        return _encode(await self._projection.barrier())
 
     async def metrics_pushed(self, process: str, exposition: bytes) -> None:
         """Take a process's metrics."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from orchx import bootstrap
 from orchx.adapters.webhook_secret import tenant_secret, webhook_secret
 from orchx.cli.demo_cases import SYSTEMS
 from orchx.cli.demo_sandbox import SandboxControl
@@ -24,6 +23,7 @@ from orchx.sandbox.process import SandboxProcess
 from orchx.serve import api_keys
 from orchx.serve.server import start_server
 from orchx.settings import Settings
+from orchx.stores import data_file
 
 NAMESPACE: Final = "orchx-demo"
 # What these say of themselves at every start would break the picture.
@@ -93,7 +93,7 @@ def _settings(data_dir: Path, sandbox_url: str) -> Settings:
 
 def _keys(settings: Settings) -> dict[str, str]:
     """Make an API key for every system, bound to its tenant, and one for the demo itself."""
-    path = bootstrap.data_file(settings, api_keys.FILE_NAME)
+    path = data_file(settings, api_keys.FILE_NAME)
     now_ms = time.time_ns() // 1_000_000
     made = {}
     for system in SYSTEMS:

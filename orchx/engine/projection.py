@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import structlog
@@ -50,8 +50,11 @@ class Projection:
                 group.create_task(projector.run())
             await self._projectors[0].run()
 
-    async def barrier(self, timeout_s: float = BARRIER_TIMEOUT_S) -> None:
+    async def barrier(self, timeout_s: float = BARRIER_TIMEOUT_S) -> Mapping[int, int]:
         """Return when everything that is durable now is projected.
+
+        Returns:
+            up to where it is projected, of each partition.
 
         Raises:
             Unavailable: that took longer than `timeout_s`, or projecting has not begun.
@@ -59,7 +62,8 @@ class Projection:
         """
         if not self._projectors:
             raise Unavailable("the projection waits for the event log")
-        await _all(projector.barrier(timeout_s) for projector in self._projectors)
+        reached = await _all(projector.barrier(timeout_s) for projector in self._projectors)
+        return dict(enumerate(reached))
 
     async def lag(self) -> int:
         """Return how far the projection is behind the log, in offsets of all partitions."""

@@ -96,8 +96,8 @@ class Projector:
             if applied < self._batch_limit:
                 await self._clock.sleep(self._interval_s)
 
-    async def barrier(self, timeout_s: float = BARRIER_TIMEOUT_S) -> None:
-        """Return when everything that is durable now is projected.
+    async def barrier(self, timeout_s: float = BARRIER_TIMEOUT_S) -> int:
+        """Return when everything that is durable now is projected: up to where that is.
 
         Raises:
             Unavailable: that took longer than `timeout_s`.
@@ -109,7 +109,7 @@ class Projector:
             await asyncio.wait((reached, timer), return_when=asyncio.FIRST_COMPLETED)
             if not reached.done():
                 raise Unavailable(f"the projection is not caught up after {timeout_s} s")
-            reached.result()
+            return reached.result()
         finally:
             reached.cancel()
             timer.cancel()
@@ -137,14 +137,15 @@ class Projector:
                 replayed += applied
             return replayed
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self) -> int:
         target = await self._log.last_offset(self._partition)
         while self._offset is None or self._offset < target:
             async with self._turn:
                 if self._offset is not None and self._offset >= target:
-                    return
+                    break
                 if not await self._step():
-                    return  # offsets may have holes; an empty tail is the end of the log
+                    break  # offsets may have holes; an empty tail is the end of the log
+        return self._offset or 0
 
     async def _step(self) -> int:
         saved = False

@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from orchx import bootstrap
 from orchx.actors.cluster import free_port
 from orchx.actors.gateway import open_gateway
 from orchx.actors.handles import Handles
@@ -24,6 +23,7 @@ from orchx.serve.api_keys import FILE_NAME, ApiKeys
 from orchx.serve.application import build_application
 from orchx.serve.http_metrics import HttpMetrics
 from orchx.settings import Settings
+from orchx.stores import data_file
 
 APPLICATION = "orchx"
 # Far above what the admission control lets in: the queue in front must not be the limit.
@@ -48,7 +48,7 @@ class Ingestion:
         application = build_application(
             gateway,
             settings.http,
-            ApiKeys(bootstrap.data_file(settings, FILE_NAME)),
+            ApiKeys(data_file(settings, FILE_NAME)),
             check_callback=partial(check_callback_url, settings=settings),
             check_services=partial(check_secrets, allowed=settings.pools.secret_env),
             observe=HttpMetrics(metrics).observe,

@@ -12,7 +12,6 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from orchx import bootstrap
 from orchx.actors import cluster
 from orchx.actors.ray_session import logs_folder
 from orchx.adapters.definition_source import read_definition
@@ -25,6 +24,7 @@ from orchx.serve import api_keys
 from orchx.serve.authentication import check_authentication_setting
 from orchx.serve.deployment import deploy
 from orchx.settings import Settings
+from orchx.stores import data_file, open_stores, prepare_stores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,11 @@ def start_server(settings: Settings) -> Running:
     Raises:
         CallerError: a definition or service file is wrong, or a setting.
         Unavailable: a part did not become ready in time.
+        DriverError, StorageFull: a store cannot be used.
     """
     begun_s = time.monotonic()
     check_authentication_setting(settings.http)
+    settings = asyncio.run(prepare_stores(settings))
     asyncio.run(publish_files(settings))
     admin_key = _first_key(settings)
     cluster.start_ray(settings)
@@ -83,7 +85,7 @@ async def publish_files(settings: Settings) -> None:
     """
     if not settings.services and not settings.definitions:
         return
-    catalog = bootstrap.catalog(settings)
+    catalog = open_stores(settings).catalog()
     try:
         for path in settings.services:
             with _named(path):
@@ -134,7 +136,7 @@ def _stored(text: str) -> StoredDefinition:
 
 def _first_key(settings: Settings) -> str | None:
     """Make an admin key if the data folder has no key at all and one will be needed."""
-    path = bootstrap.data_file(settings, api_keys.FILE_NAME)
+    path = data_file(settings, api_keys.FILE_NAME)
     if settings.http.authentication == "off" or api_keys.list_api_keys(path):
         return None
     _, token = api_keys.create_api_key(

@@ -20,6 +20,7 @@ from orchx.engine import retention
 from orchx.engine.metrics import ProcessMetrics
 from orchx.ports.deliveries import Delivery
 from orchx.settings import Settings
+from orchx.stores import open_stores
 from tests.unit.engine.fakes import FakeClock, FakeSender
 
 LONG_AGO_MS = 1
@@ -55,7 +56,7 @@ async def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 async def test_the_dispatcher_forgets_commands_that_were_applied(settings: Settings) -> None:
-    queue = bootstrap.command_queue(settings)
+    queue = open_stores(settings).command_queue()
     await queue.put([CancelWorkflow(id="c", workflow_id="w", created_at_ms=LONG_AGO_MS)])
     await queue.acknowledge(["c"])
     DispatcherActor(settings)
@@ -66,7 +67,7 @@ async def test_the_dispatcher_forgets_commands_that_were_applied(settings: Setti
 
 
 async def test_the_reporter_forgets_webhooks_that_were_delivered(settings: Settings) -> None:
-    outbox = bootstrap.deliveries(settings)
+    outbox = open_stores(settings).deliveries()
     delivered = Delivery(
         id="msg_1",
         workflow_id="w",

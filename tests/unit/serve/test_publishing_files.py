@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from orchx import bootstrap
 from orchx.adapters.definition_source import read_definition
 from orchx.errors import Conflict
 from orchx.ports.catalog import StoredDefinition
 from orchx.serve.server import publish_files
 from orchx.settings import Settings
+from orchx.stores import open_stores
 
 DOCUMENT = """\
 document: {dsl: 1.0.3, namespace: hr, name: trip, version: 1.0.0}
@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Settings:
 
 async def publish_before(settings: Settings, request_type: str | None) -> None:
     definition = read_definition(DOCUMENT)
-    catalog = bootstrap.catalog(settings)
+    catalog = open_stores(settings).catalog()
     await catalog.publish(
         StoredDefinition(
             namespace="hr",
@@ -47,7 +47,7 @@ async def publish_before(settings: Settings, request_type: str | None) -> None:
 
 
 async def bound_to(settings: Settings, request_type: str) -> str | None:
-    catalog = bootstrap.catalog(settings)
+    catalog = open_stores(settings).catalog()
     found = await catalog.by_request_type(request_type)
     await catalog.close()
     return None if found is None else found.name

@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchx import bootstrap
 from orchx.domain.services import Service, may_be_sent
 from orchx.errors import InvalidRequest
 from orchx.serve import deployment
 from orchx.serve.context import CheckServices
 from orchx.serve.server import publish_files
 from orchx.settings import PoolSettings, Settings
+from orchx.stores import open_stores
 from tests.unit.serve.conftest import Rig
 from tests.unit.serve.fake_gateway import FakeGateway
 
@@ -89,6 +89,6 @@ async def test_a_file_s_service_may_name_what_the_settings_allow(tmp_path: Path)
     assert caught.value.violations[0].pointer == "/services/0/bearerEnv"
     pools = PoolSettings(secret_env=("PETS_*",))
     await publish_files(settings.model_copy(update={"pools": pools}))
-    catalog = bootstrap.catalog(settings)
+    catalog = open_stores(settings).catalog()
     assert [service.bearer_env for service in await catalog.services()] == ["PETS_TOKEN"]
     await catalog.close()

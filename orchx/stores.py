@@ -1,0 +1,212 @@
+"""Which adapter stands behind which store, by the profile in the settings.
+
+Nothing else chooses a store. One `Stores` serves one process and event loop, and opens
+nothing before it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Protocol
+
+from orchx.adapters.kafka_command_indexer import CommandIndexer
+from orchx.adapters.kafka_command_queue import KafkaCommandQueue
+from orchx.adapters.kafka_connection import partition_of
+from orchx.adapters.kafka_event_log import KafkaEventLog
+from orchx.adapters.kafka_recent_commands import RecentCommands
+from orchx.adapters.kafka_topics import ensure_topics
+from orchx.adapters.mongo_archive import MongoArchive
+from orchx.adapters.mongo_catalog import MongoCatalog
+from orchx.adapters.mongo_connection import MongoConnection
+from orchx.adapters.mongo_deliveries import MongoDeliveries
+from orchx.adapters.mongo_state_store import MongoStateStore
+from orchx.adapters.redis_state_cache import RedisStateCache
+from orchx.adapters.sqlite_catalog import SqliteCatalog
+from orchx.adapters.sqlite_command_queue import SqliteCommandQueue
+from orchx.adapters.sqlite_deliveries import SqliteDeliveries
+from orchx.adapters.sqlite_event_log import SqliteEventLog
+from orchx.adapters.sqlite_state_store import SqliteStateStore
+from orchx.adapters.system_clock import SystemClock
+from orchx.engine.cached_state_store import CachedStateStore
+from orchx.ports.archive import Archive
+from orchx.ports.catalog import Catalog
+from orchx.ports.command_queue import CommandQueue
+from orchx.ports.deliveries import Deliveries
+from orchx.ports.event_log import EventLog
+from orchx.ports.state_store import StateStore
+from orchx.settings import Settings
+
+
+class Stores(Protocol):
+    """Opens the stores of one profile."""
+
+    def event_log(self) -> EventLog:
+        """Open the event log."""
+        ...
+
+    def command_queue(self, *, consumes: bool = False) -> CommandQueue:
+        """Open the command queue; `consumes`: for whoever takes commands off it."""
+        ...
+
+    def state_store(self) -> StateStore:
+        """Open the current states, for whoever writes them or goes through all of them."""
+        ...
+
+    def cached_states(self) -> StateStore:
+        """Open the current states, for whoever looks single ones up, often."""
+        ...
+
+    def catalog(self) -> Catalog:
+        """Open the catalog."""
+        ...
+
+    def deliveries(self) -> Deliveries:
+        """Open the webhook outbox."""
+        ...
+
+    def archive(self) -> Archive | None:
+        """Open the log's past, where it is kept apart from the log."""
+        ...
+
+    def command_indexer(self) -> CommandIndexer | None:
+        """Open what finds commands by id, where the queue itself cannot."""
+        ...
+
+
+def open_stores(settings: Settings) -> Stores:
+    """Return the stores of the settings' profile."""
+    return KafkaStores(settings) if settings.profile == "kafka" else EmbeddedStores(settings)
+
+
+def data_file(settings: Settings, name: str) -> Path:
+    """Return where an embedded store keeps its file; makes the folder."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return settings.data_dir / name
+
+
+async def prepare_stores(settings: Settings) -> Settings:
+    """Make what the stores need before their first use, and see that they can be used.
+
+    Returns:
+        the settings with the number of partitions that the log has.
+
+    Raises:
+        DriverError, StorageFull, TryLater: a store cannot be used; which setting to look at is
+            in the message.
+    """
+    if settings.profile == "embedded":
+        return settings
+    await asyncio.to_thread(ensure_topics, settings.kafka)
+    stores = KafkaStores(settings)
+    log = stores.event_log()
+    try:
+        count = await log.partitions()
+        await stores.catalog().revision()
+        await stores.cache().get(["any"], partition=0)
+    finally:
+        await log.close()
+        await stores.close()
+    kafka = settings.kafka.model_copy(update={"partitions": count})
+    return settings.model_copy(update={"kafka": kafka})
+
+
+class EmbeddedStores:
+    """Files on one machine: a `Stores`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def event_log(self) -> EventLog:
+        """Open the event log."""
+        return SqliteEventLog(self._file("events.db"))
+
+    def command_queue(self, *, consumes: bool = False) -> CommandQueue:
+        """Open the command queue."""
+        return SqliteCommandQueue(self._file("commands.db"))
+
+    def state_store(self) -> StateStore:
+        """Open the current states."""
+        return SqliteStateStore(self._file("state.db"))
+
+    def cached_states(self) -> StateStore:
+        """Open the current states; the file is as quick as any cache."""
+        return self.state_store()
+
+    def catalog(self) -> Catalog:
+        """Open the catalog."""
+        return SqliteCatalog(self._file("catalog.db"))
+
+    def deliveries(self) -> Deliveries:
+        """Open the webhook outbox."""
+        return SqliteDeliveries(self._file("deliveries.db"))
+
+    def archive(self) -> None:
+        """Return None: the file is the log's past too."""
+
+    def command_indexer(self) -> None:
+        """Return None: the file has an index."""
+
+    def _file(self, name: str) -> Path:
+        return data_file(self._settings, name)
+
+
+class KafkaStores:
+    """Kafka, MongoDB and Redis: a `Stores`. All that use MongoDB share one connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._mongodb = MongoConnection(settings.mongodb)
+        self._recent = RecentCommands()
+
+    def event_log(self) -> EventLog:
+        """Open the event log, with the archive behind its window."""
+        return KafkaEventLog(self._settings.kafka, self.archive())
+
+    def command_queue(self, *, consumes: bool = False) -> CommandQueue:
+        """Open the command queue; `consumes`: for whoever takes commands off it."""
+        return KafkaCommandQueue(
+            self._settings.kafka, self._mongodb, consumes=consumes, recent=self._recent
+        )
+
+    def state_store(self) -> StateStore:
+        """Open the current states; what is written goes into the cache too."""
+        return self._states(read_cache=False)
+
+    def cached_states(self) -> StateStore:
+        """Open the current states with the cache in front."""
+        return self._states(read_cache=True)
+
+    def catalog(self) -> Catalog:
+        """Open the catalog."""
+        return MongoCatalog(self._mongodb)
+
+    def deliveries(self) -> Deliveries:
+        """Open the webhook outbox."""
+        return MongoDeliveries(self._mongodb)
+
+    def archive(self) -> Archive:
+        """Open the log's past."""
+        return MongoArchive(self._mongodb)
+
+    def command_indexer(self) -> CommandIndexer:
+        """Open what feeds the index of commands."""
+        return CommandIndexer(self._settings.kafka, self._mongodb, recent=self._recent)
+
+    def cache(self) -> RedisStateCache:
+        """Open the cache of current states."""
+        return RedisStateCache(self._settings.redis, self._settings.kafka.topic_prefix)
+
+    async def close(self) -> None:
+        """Close the connection that they share."""
+        await self._mongodb.close()
+
+    def _states(self, *, read_cache: bool) -> StateStore:
+        count = self._settings.kafka.partitions
+        return CachedStateStore(
+            MongoStateStore(self._mongodb),
+            self.cache(),
+            SystemClock(),
+            partition_of=lambda workflow_id: partition_of(workflow_id, count),
+            read_cache=read_cache,
+        )
