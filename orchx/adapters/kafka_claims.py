@@ -60,7 +60,9 @@ class KafkaClaims:
             DriverError: whether the claim was appended is unknown.
         """
         async with self._alone(claim.workflow_id):
-            await self._follower.reach({})
+            partition = await self._appender.partition_of(claim.workflow_id)
+            # Followed from here on: what stands before the claim must be seen, whatever comes.
+            await self._follower.reach({partition: 0})
             with self._window.holding(claim.workflow_id):
                 return await self._claim(claim)
 

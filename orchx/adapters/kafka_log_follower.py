@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Final
 
@@ -20,6 +20,7 @@ from orchx.settings import KafkaSettings
 
 REACH_S: Final = 10.0
 TRIM_S: Final = 1.0
+REST_S: Final = 5.0  # a partition that nobody has asked for so long is not read
 RESUME_SHARE: Final = 0.8  # of the window, below which reading goes on
 
 _log = logging.getLogger(__name__)
@@ -28,17 +29,28 @@ _log = logging.getLogger(__name__)
 class KafkaLogFollower:
     """Keeps the end of the log in memory, in every process that owns workflows.
 
-    It starts on first use, where the archive ends; without an archive, at the beginning.
+    It starts on first use, where the archive ends; without an archive, at the beginning. A
+    partition that nobody asks for is not read; when it is wanted again, what the archive has
+    got meanwhile is passed over. So a process pays for what it needs, however many there are.
     """
 
     def __init__(
-        self, settings: KafkaSettings, ends: EndOffsets, archive: Archive | None = None
+        self,
+        settings: KafkaSettings,
+        ends: EndOffsets,
+        archive: Archive | None = None,
+        *,
+        rest_s: float = REST_S,
     ) -> None:
         """Follow the log that `ends` knows the ends of, cutting off what `archive` has."""
         self.window = LogWindow()
         self._settings = settings
         self._ends = ends
         self._archive = archive
+        self._rest_s = rest_s
+        self._wanted_s: dict[int, float] = {}  # when each partition was last asked for
+        self._resting: set[int] = set()
+        self._stands: dict[int, int] = {}  # counts the seeks of each partition
         topic = Topics(settings.topic_prefix).events
         self._reader = KafkaLogReader(settings, topic, "follower", self)
         self._positions: dict[int, int] = {}
@@ -60,10 +72,13 @@ class KafkaLogFollower:
             DriverError: Kafka, or the archive at the start, cannot be reached.
         """
         await self._started()
+        loop = asyncio.get_running_loop()
+        self._wanted_s.update(dict.fromkeys(targets, loop.time()))
+        if not self._resting.isdisjoint(targets):
+            await self._wake_up(self._resting.intersection(targets))
         ahead = [p for p, target in targets.items() if self._positions.get(p, 0) < target]
         if not ahead:
             return
-        loop = asyncio.get_running_loop()
         futures = []
         for partition in ahead:
             future: asyncio.Future[None] = loop.create_future()
@@ -84,6 +99,8 @@ class KafkaLogFollower:
         """Take what was read into the window, and wake those who wait for it."""
         self._error = None
         for batch in batches:
+            if batch.stand != self._stands[batch.partition]:
+                continue  # read before a seek
             for message in batch.messages:
                 try:
                     self.window.add(turn_of(message))
@@ -98,6 +115,7 @@ class KafkaLogFollower:
             self._full = True
             _log.warning("%s", self._why_late())
             self._reader.pause(list(self._positions), paused=True)
+        self._rest()
 
     def failed(self, error: OrchxError) -> None:
         """Remember why nothing comes in, for those who wait in vain."""
@@ -110,7 +128,8 @@ class KafkaLogFollower:
         self.window.trim(await self._archive.offsets())
         if self._full and self.window.bytes < RESUME_SHARE * self._settings.window_bytes:
             self._full = False
-            self._reader.pause(list(self._positions), paused=False)
+            awake = [each for each in self._positions if each not in self._resting]
+            self._reader.pause(awake, paused=False)
 
     async def close(self) -> None:
         """Stop following."""
@@ -142,6 +161,8 @@ class KafkaLogFollower:
             self.window.start(offsets)
             self._reader.start(offsets)
             self._positions = offsets
+            self._stands = dict.fromkeys(offsets, 0)
+            self._wanted_s = dict.fromkeys(offsets, asyncio.get_running_loop().time())
             if self._archive is not None:
                 self._trimming = asyncio.create_task(self._keep_trimmed())
         finally:
@@ -160,6 +181,38 @@ class KafkaLogFollower:
                 if not failing:
                     _log.warning("the archive does not tell how far it is: %s", error)
                 failing = True
+
+    def _rest(self) -> None:
+        """Read no more of partitions that nobody has asked for lately."""
+        if self._archive is None or self.window.is_held:
+            return
+        tired_s = asyncio.get_running_loop().time() - self._rest_s
+        tired = [
+            partition
+            for partition, wanted_s in self._wanted_s.items()
+            if wanted_s < tired_s
+            and partition not in self._resting
+            and not self._waiting.get(partition)
+        ]
+        if tired:
+            self._resting.update(tired)
+            self._reader.pause(tired, paused=True)
+
+    async def _wake_up(self, partitions: Collection[int]) -> None:
+        """Read partitions again, from where the archive ends now."""
+        archived = {} if self._archive is None else await self._archive.offsets()
+        for partition in partitions:
+            if partition not in self._resting:
+                continue  # somebody else was faster
+            self._resting.discard(partition)
+            offset = archived.get(partition, 0) // TURN_OFFSETS
+            if offset > self._positions[partition]:
+                self._stands[partition] += 1
+                self._positions[partition] = offset
+                self.window.restart(partition, offset)
+                self._reader.seek(partition, offset, self._stands[partition])
+            if not self._full:
+                self._reader.pause([partition], paused=False)
 
     def _wake(self, partition: int, position: int) -> None:
         waiting = self._waiting.get(partition)

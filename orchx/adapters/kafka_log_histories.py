@@ -53,15 +53,12 @@ class KafkaLogHistories:
     async def epochs(self, workflow_ids: Collection[str]) -> Mapping[str, int]:
         """Return the highest epoch of each workflow that has one."""
         window = self._window
-        unsure = [
-            workflow_id
-            for workflow_id in workflow_ids
-            if window.remembered(workflow_id) is None and not window.is_whole(workflow_id)
-        ]
-        found: Mapping[str, int] = {}
-        with window.holding(*unsure):
-            if unsure and self._past is not None:
-                found = await self._past.epochs(unsure)
+        found: dict[str, int] = {}
+        with window.holding(*workflow_ids):
+            # What was sure before the archive has answered may not be so any more.
+            while unsure := [each for each in workflow_ids if self._is_unsure(each, found)]:
+                past = {} if self._past is None else await self._past.epochs(unsure)
+                found |= {each: past.get(each, 0) for each in unsure}
             highest = {
                 workflow_id: max(
                     found.get(workflow_id, 0),
@@ -71,6 +68,12 @@ class KafkaLogHistories:
                 for workflow_id in workflow_ids
             }
         return {workflow_id: epoch for workflow_id, epoch in highest.items() if epoch}
+
+    def _is_unsure(self, workflow_id: str, found: Mapping[str, int]) -> bool:
+        """Return whether only the archive can tell the highest epoch, and has not told it."""
+        window = self._window
+        known = window.remembered(workflow_id) is not None or window.is_whole(workflow_id)
+        return not known and workflow_id not in found
 
     async def read(
         self,

@@ -20,6 +20,7 @@ from orchx.settings import KafkaSettings
 
 POLL_MS: Final = 200  # how late a change of plan is noticed while nothing comes in
 PACE_S: Final = 0.02  # between polls while nobody waits: fewer, larger ones cost less
+ASLEEP_S: Final = 60.0  # between looks at a reader of which nobody wants anything
 RECORDS_PER_POLL: Final = 1_000
 FETCH_BYTES: Final = 16 * 1_048_576
 PARTITION_FETCH_BYTES: Final = 4 * 1_048_576
@@ -182,6 +183,9 @@ class KafkaLogReader:
                 self._nudge.clear()
                 while self._changes:
                     self._changes.popleft()(consumer)
+                if self._next.keys() <= self._paused:
+                    self._nudge.wait(ASLEEP_S)
+                    continue
                 if self._handed_bytes - self._taken_bytes > BACKLOG_BYTES_MAX:
                     self._nudge.wait(PACE_S)
                     continue

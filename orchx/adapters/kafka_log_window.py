@@ -50,6 +50,21 @@ class LogWindow:
         """Note from which Kafka offset on each partition is going to be here."""
         self._floors = dict(floors)
 
+    def restart(self, partition: int, floor: int) -> None:
+        """Begin a partition anew at a Kafka offset: what stands before it is passed over.
+
+        Of no workflow is it known any more that its epoch is the highest there is.
+        """
+        for turn in self._order.pop(partition, ()):
+            self._drop(turn)
+        self._floors[partition] = floor
+        self._epochs.clear()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether anybody holds turns at the moment."""
+        return bool(self._held)
+
     def joins(self, archived: Mapping[int, int]) -> bool:
         """Return whether there is nothing between what is archived and what is here.
 

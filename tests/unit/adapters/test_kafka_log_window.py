@@ -51,6 +51,21 @@ class TestWindow:
         assert window.turns("c") == ()
         assert len(window) == 3
 
+    def test_begins_a_partition_anew_without_what_stood_there(self) -> None:
+        window = window_of(turn("a", 0), turn("b", 1, epoch=2, activates=True))
+        window.remember("b", 2)
+        window.mark_whole("b")
+        window.restart(0, 7)
+        assert len(window) == 0
+        assert window.bytes == 0
+        assert window.epoch("b") == 0
+        assert window.remembered("b") is None
+        assert not window.is_whole("b")
+        assert window.joins({0: 7 * TURN_OFFSETS})
+        assert not window.joins({0: 7 * TURN_OFFSETS - 1})
+        window.add(turn("b", 7))
+        assert [t.offset for t in window.turns("b")] == [7]
+
     def test_knows_the_highest_epoch(self) -> None:
         window = window_of(
             turn("a", 0, epoch=3, activates=True),
