@@ -1,6 +1,6 @@
-"""Whether log, projection and API tell the same story: read from the files, told as findings.
+"""Whether log, projection and API tell the same story: read from the stores, told as findings.
 
-The log is read by `SqliteEventLog`, judged by `AcceptedRecords` and folded by `fold` and by the
+The log is read whole, judged by `AcceptedRecords` and folded by `fold` and by the
 projector's own summary; the answers of the API are compared with both.
 """
 
@@ -17,14 +17,15 @@ from typing import Any
 import httpx
 
 from orchx.adapters.sqlite_event_log import SqliteEventLog
-from orchx.adapters.sqlite_state_store import SqliteStateStore
 from orchx.domain.events import TERMINAL_EVENTS, Record, WorkflowActivated, WorkflowPassivated
 from orchx.domain.evolve import fold
 from orchx.domain.lineage import AcceptedRecords
 from orchx.domain.state import WorkflowState
 from orchx.engine.summary import LiveSummary
-from orchx.ports.state_store import WorkflowSummary
+from orchx.ports.event_log import EventLog
+from orchx.ports.state_store import StateStore, WorkflowSummary
 from orchx.serve.answers import workflow_json
+from orchx.stores import open_stores
 from tests.e2e.server_process import ServerProcess
 
 PAGE_RECORDS = 5_000
@@ -42,23 +43,23 @@ class Story:
     verdicts: Counter[str] = field(default_factory=Counter)
 
 
-def read_log(path: Path, after_offset: int = 0) -> dict[str, list[Record]]:
-    """Return the records of a log file after an offset, by workflow, in log order."""
+def read_log(path: Path) -> dict[str, list[Record]]:
+    """Return the records of a log file, by workflow, in log order."""
+    return asyncio.run(_read_whole(SqliteEventLog(path, read_only=True)))
 
-    async def read() -> dict[str, list[Record]]:
-        log = SqliteEventLog(path, read_only=True)
-        found: dict[str, list[Record]] = {}
-        offset = after_offset
-        try:
-            while page := await log.tail(offset, limit=PAGE_RECORDS):
+
+async def _read_whole(log: EventLog) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    try:
+        for partition in range(await log.partitions()):
+            offset = 0
+            while page := await log.tail(offset, limit=PAGE_RECORDS, partition=partition):
                 offset = page[-1].offset
                 for record in page:
                     found.setdefault(record.workflow_id, []).append(record)
-        finally:
-            await log.close()
-        return found
-
-    return asyncio.run(read())
+    finally:
+        await log.close()
+    return found
 
 
 def story_of(workflow_id: str, records: Iterable[Record]) -> Story:
@@ -83,27 +84,19 @@ def story_of(workflow_id: str, records: Iterable[Record]) -> Story:
     )
 
 
-def last_offset(path: Path) -> int:
-    """Return the offset of a log's last record."""
-
-    async def read() -> int:
-        log = SqliteEventLog(path, read_only=True)
-        try:
-            return await log.last_offset()
-        finally:
-            await log.close()
-
-    return asyncio.run(read())
+def known_workflows(server: ServerProcess) -> frozenset[str]:
+    """Return the workflows that the log knows."""
+    return frozenset(_records_of(server))
 
 
-def is_any_taken_over(path: Path, after_offset: int) -> bool:
+def is_any_taken_over(server: ServerProcess, besides: frozenset[str]) -> bool:
     """Return whether an owner has taken a workflow from another that had not let go of it.
 
-    Looks at workflows that began after an offset.
+    Looks at workflows `besides` those.
     """
-    for records in read_log(path, after_offset).values():
+    for workflow_id, records in _records_of(server).items():
         before: Record | None = None
-        for record in AcceptedRecords().of(records):
+        for record in AcceptedRecords().of(() if workflow_id in besides else records):
             if isinstance(record.event, WorkflowActivated) and before is not None:
                 was_held = not isinstance(before.event, WorkflowPassivated)
                 if was_held and before.owner != record.owner:
@@ -112,24 +105,22 @@ def is_any_taken_over(path: Path, after_offset: int) -> bool:
     return False
 
 
-def stored_summaries(path: Path, workflow_ids: Iterable[str]) -> Mapping[str, WorkflowSummary]:
-    """Return the projection's rows."""
+def _records_of(server: ServerProcess) -> dict[str, list[Record]]:
+    return asyncio.run(_read_whole(open_stores(server.settings).event_log()))
 
-    async def read() -> Mapping[str, WorkflowSummary]:
-        store = SqliteStateStore(path)
-        try:
-            return await store.load(list(workflow_ids))
-        finally:
-            await store.close()
 
-    return asyncio.run(read())
+async def _stored(store: StateStore, workflow_ids: list[str]) -> Mapping[str, WorkflowSummary]:
+    try:
+        return await store.load(workflow_ids)
+    finally:
+        await store.close()
 
 
 def check(server: ServerProcess, workflow_ids: Iterable[str]) -> list[str]:
     """Return what is wrong with workflows that all are over; nothing, if all is well."""
     wanted = list(workflow_ids)
-    records = read_log(server.data / "events.db")
-    rows = stored_summaries(server.data / "state.db", wanted)
+    records = _records_of(server)
+    rows = asyncio.run(_stored(open_stores(server.settings).state_store(), wanted))
     findings: list[str] = []
     with httpx.Client(base_url=server.url, headers=server.authorization, timeout=30) as http:
         for workflow_id in wanted:

@@ -19,6 +19,7 @@ import httpx
 
 from orchx.client import AsyncClient, Client
 from orchx.client.retries import RetryPolicy
+from orchx.settings import Settings
 from tests.e2e import process_tree
 from tests.e2e.conditions import eventually
 
@@ -46,6 +47,7 @@ class ServerProcess:
         arguments: more options for `orchx up`.
         environment: settings, and whatever else the server shall see.
         authentication: whether keys are asked for; `admin_key` is then the first one.
+        settings: what the server's environment says of its stores, for whoever looks into them.
     """
 
     def __init__(
@@ -55,9 +57,11 @@ class ServerProcess:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         authentication: bool = False,
+        settings: Settings | None = None,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
+        self.settings = settings or Settings(data_dir=self.data)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.pids: dict[str, int] = {}

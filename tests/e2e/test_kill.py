@@ -112,6 +112,24 @@ class Disaster:
         assert (missing, doubled) == (0, 0)
         assert checker.check(self.server, ids) == []
 
+    def freeze_beyond_the_lease(self, name: str) -> None:
+        """Freeze an owner until another has taken over, then let it go on beside that one."""
+        before = checker.known_workflows(self.server)
+        frozen = self.server.actor_pid(name)
+        submissions = self.run_until_in_flight()
+        self.killed_s = time.monotonic()
+        process_tree.freeze(frozen)
+        try:
+            eventually(
+                lambda: checker.is_any_taken_over(self.server, before),
+                "an owner that takes over",
+                timeout_s=END_TIMEOUT_S,
+                poll_s=0.5,
+            )
+        finally:
+            process_tree.thaw(frozen)
+        self.has_healed(submissions, back_s=time.monotonic() - self.killed_s)
+
     def back(self, name: str, killed: int) -> float:
         """Wait for another process in the place of the killed one; return after how long."""
 
@@ -173,22 +191,7 @@ def test_an_owner_that_was_frozen_beyond_its_lease_is_fenced(
 ) -> None:
     """It comes back and finds that others have taken over: two live owners at once."""
     disaster = Disaster(orchx_server, ledger, "frozen")
-    log = orchx_server.data / "events.db"
-    before = checker.last_offset(log)
-    frozen = orchx_server.actor_pid("owner-shared-0")
-    submissions = disaster.run_until_in_flight()
-    disaster.killed_s = time.monotonic()
-    process_tree.freeze(frozen)
-    try:
-        eventually(
-            lambda: checker.is_any_taken_over(log, before),
-            "an owner that takes over",
-            timeout_s=END_TIMEOUT_S,
-            poll_s=0.5,
-        )
-    finally:
-        process_tree.thaw(frozen)
-    disaster.has_healed(submissions, back_s=time.monotonic() - disaster.killed_s)
+    disaster.freeze_beyond_the_lease("owner-shared-0")
 
 
 def test_an_owner_that_was_frozen_inside_a_commit_is_replaced(

@@ -1,0 +1,86 @@
+"""The profile `kafka` on real servers: what a user does, and processes that die in the middle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchx.sandbox.process import SandboxProcess
+from orchx.settings import Settings
+from tests import servers
+from tests.e2e.conftest import HERE
+from tests.e2e.sandbox_ledger import SandboxLedger
+from tests.e2e.server_process import ServerProcess
+from tests.e2e.test_kill import Disaster
+
+PARTITIONS = 3
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def kafka_server(
+    sandbox: SandboxProcess, services_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A server whose stores are Kafka, MongoDB and Redis."""
+    kafka, mongodb, redis = servers.kafka(partitions=PARTITIONS), servers.mongodb(), servers.redis()
+    server = ServerProcess(
+        tmp_path_factory.mktemp("kafka-server"),
+        arguments=(
+            *("--services", str(services_file)),
+            *("--definitions", str(HERE / "definitions")),
+            *("--tasks", "tests.e2e.errand_functions"),
+        ),
+        authentication=True,
+        environment={
+            "ORCHX_PROFILE": "kafka",
+            "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka.bootstrap_servers),
+            "ORCHX_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
+            "ORCHX_KAFKA__PARTITIONS": str(PARTITIONS),
+            "ORCHX_MONGODB__URI": mongodb.uri.get_secret_value(),
+            "ORCHX_MONGODB__DATABASE": mongodb.database,
+            "ORCHX_REDIS__URL": redis.url.get_secret_value(),
+        },
+        settings=Settings(profile="kafka", kafka=kafka, mongodb=mongodb, redis=redis),
+    )
+    try:
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("kind", ["dispatcher", "owner-shared-0", "projector"])
+def test_an_actors_death_loses_and_doubles_nothing(
+    kafka_server: ServerProcess, ledger: SandboxLedger, kind: str
+) -> None:
+    disaster = Disaster(kafka_server, ledger, kind)
+    killed = kafka_server.actor_pid(kind)
+    submissions = disaster.run_until_in_flight()
+    disaster.strike(killed)
+    back_s = disaster.back(kind, killed)
+    disaster.has_healed(submissions, back_s=back_s)
+
+
+def test_the_death_of_everything_loses_and_doubles_nothing(
+    kafka_server: ServerProcess, ledger: SandboxLedger
+) -> None:
+    disaster = Disaster(kafka_server, ledger, "everything")
+    submissions = disaster.run_until_in_flight()
+    disaster.killed_s = time.monotonic()
+    kafka_server.kill()
+    kafka_server.start()
+    disaster.has_healed(submissions, back_s=time.monotonic() - disaster.killed_s)
+
+
+def test_an_owner_that_was_frozen_beyond_its_lease_is_fenced(
+    kafka_server: ServerProcess, ledger: SandboxLedger
+) -> None:
+    """It comes back, and writes on into the log: nobody believes it."""
+    disaster = Disaster(kafka_server, ledger, "frozen")
+    disaster.freeze_beyond_the_lease("owner-shared-0")
