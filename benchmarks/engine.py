@@ -178,7 +178,7 @@ def _print(result: dict[str, object], *, as_json: bool) -> None:
                 )
             )
         )
-    console = Console()
+    console = Console(width=110)
     console.print(table)
     console.print(result["machine"])
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from orchx.adapters.kafka_command_indexer import CommandIndexer
 from orchx.adapters.kafka_command_queue import KafkaCommandQueue
 from orchx.adapters.kafka_connection import partition_of
+from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_event_log import KafkaEventLog
 from orchx.adapters.kafka_recent_commands import RecentCommands
 from orchx.adapters.kafka_topics import ensure_topics
@@ -161,7 +162,8 @@ class KafkaStores:
 
     def event_log(self) -> EventLog:
         """Open the event log, with the archive behind its window."""
-        return KafkaEventLog(self._settings.kafka, self.archive())
+        kafka = self._settings.kafka
+        return KafkaEventLog(kafka, self.archive(), on_poison=KafkaDeadLetters(kafka).keep_soon)
 
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
         """Open the command queue; `consumes`: for whoever takes commands off it."""

@@ -31,3 +31,5 @@ def configure_logs(level: str, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=level.upper(), stream=sys.stderr)
+    # It tells of every attempt that fails; the adapters say, once, what that means.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)

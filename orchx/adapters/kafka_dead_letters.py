@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from kafka.consumer.fetcher import ConsumerRecord
 
 from orchx.adapters.kafka_command_reader import KafkaCommandReader
 from orchx.adapters.kafka_connection import Topics
 from orchx.adapters.kafka_topics import MESSAGE_BYTES_MAX
 from orchx.adapters.kafka_writer import KafkaWriter, Outgoing
-from orchx.errors import Conflict, DriverError
+from orchx.errors import Conflict, DriverError, OrchxError
 from orchx.settings import KafkaSettings
 
 VALUE_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 1_048_576  # leaves room for key and headers
@@ -21,6 +23,8 @@ LIST_MAX: Final = 1_000
 LIST_BYTES_MAX: Final = 32 * 1_048_576
 LIST_WAIT_MS: Final = 500
 EMPTY_POLLS_MAX: Final = 20
+
+logger = structlog.get_logger(__name__)
 
 _TOPIC: Final = "orchx-topic"
 _PARTITION: Final = "orchx-partition"
@@ -57,6 +61,7 @@ class KafkaDeadLetters:
         self._settings = settings
         self._topic = Topics(settings.topic_prefix).dead_letters
         self._writer = KafkaWriter(settings, "dead-letters")
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def keep(self, record: ConsumerRecord, error: str) -> None:
         """Copy a record, with where it stood and what is wrong with it.
@@ -82,6 +87,19 @@ class KafkaDeadLetters:
             headers=headers,
         )
         await self._writer.send([copy])
+
+    def keep_soon(self, record: ConsumerRecord, error: str) -> None:
+        """Copy a record beside what the event loop does; a failure is logged."""
+        task = asyncio.get_running_loop().create_task(self._kept(record, error))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _kept(self, record: ConsumerRecord, error: str) -> None:
+        try:
+            await self.keep(record, error)
+        except OrchxError as failure:
+            place = f"{record.topic}/{record.partition} at {record.offset}"
+            logger.error("dead letter not kept", place=place, error=str(failure))
 
     async def latest(self, limit: int = LIST_MAX) -> Sequence[DeadLetter]:
         """Return the latest ones, oldest first.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Final
+
+import structlog
 
 from orchx.adapters.kafka_connection import Topics
 from orchx.adapters.kafka_end_offsets import EndOffsets
@@ -23,7 +24,7 @@ TRIM_S: Final = 1.0
 REST_S: Final = 5.0  # a partition that nobody has asked for so long is not read
 RESUME_SHARE: Final = 0.8  # of the window, below which reading goes on
 
-_log = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 
 class KafkaLogFollower:
@@ -107,13 +108,13 @@ class KafkaLogFollower:
                 except PoisonedTurn as error:
                     self.skipped += 1
                     place = f"{message.topic}/{message.partition} at {message.offset}"
-                    _log.warning("skipped %s: %s", place, error)
+                    logger.warning("record skipped", place=place, reason=str(error))
             self._positions[batch.partition] = batch.following
             self._wake(batch.partition, batch.following)
         self._reader.hurry(urgent=any(self._waiting.values()))
         if not self._full and self.window.bytes > self._settings.window_bytes:
             self._full = True
-            _log.warning("%s", self._why_late())
+            logger.warning("reading pauses", reason=self._why_late())
             self._reader.pause(list(self._positions), paused=True)
         self._rest()
 
@@ -179,7 +180,7 @@ class KafkaLogFollower:
                 failing = False
             except OrchxError as error:
                 if not failing:
-                    _log.warning("the archive does not tell how far it is: %s", error)
+                    logger.warning("the archive does not tell how far it is", error=str(error))
                 failing = True
 
     def _rest(self) -> None:

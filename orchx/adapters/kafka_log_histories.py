@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import structlog
 
 from orchx.adapters.kafka_log_past import LogPast
 from orchx.adapters.kafka_log_window import LogWindow
@@ -16,7 +17,7 @@ from orchx.ports.archive import Archive
 PAGE_BYTES_MAX: Final = 16 * 1_048_576
 OFFSET_MAX: Final = 2**63 - 1
 
-_log = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,5 +128,7 @@ def decode(turn: Turn) -> Sequence[Record]:
         return records_of(turn)
     except PoisonedTurn as error:
         place = f"partition {turn.partition} at {turn.offset}"
-        _log.warning("skipped what stands for %s in %s: %s", turn.workflow_id, place, error)
+        logger.warning(
+            "record skipped", workflow_id=turn.workflow_id, place=place, reason=str(error)
+        )
         return ()

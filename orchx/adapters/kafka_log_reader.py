@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
@@ -28,7 +28,7 @@ BACKLOG_BYTES_MAX: Final = 32 * 1_048_576  # handed over, and not yet taken by t
 REOPEN_S: Final = 1.0
 CLOSE_S: Final = 3.0
 
-_log = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class KafkaLogReader:
                 failure.__cause__ = error
                 self._failed(failure)
             except Exception as error:  # the thread's edge: waiters hear of it, it goes on
-                _log.exception("%s failed", self._role)
+                logger.exception("reading failed", role=self._role)
                 self._failed(Bug(f"{self._role}: {type(error).__name__}: {error}"))
             if not self._stopping:
                 self._nudge.wait(REOPEN_S)
@@ -156,7 +156,7 @@ class KafkaLogReader:
         if self._stopping:
             return
         if not self._failing:
-            _log.warning("reading fails, and is tried again: %s", error)
+            logger.warning("reading fails, and is tried again", error=str(error))
         self._failing = True
         self._post(self._receiver.failed, error)
 

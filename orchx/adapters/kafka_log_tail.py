@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+import structlog
 from kafka.consumer.fetcher import ConsumerRecord
 
 from orchx.adapters.kafka_connection import Topics
@@ -27,7 +27,7 @@ FETCH_S: Final = 10.0
 OnPoison: TypeAlias = Callable[[ConsumerRecord, str], None]
 """Hears of a Kafka record that is no turn, and why. It is called in the event loop."""
 
-_log = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -201,7 +201,7 @@ class KafkaLogTail:
         self._poisoned[message.partition] = message.offset
         self.skipped += 1
         place = f"{message.topic}/{message.partition} at {message.offset}"
-        _log.warning("skipped %s: %s", place, reason)
+        logger.warning("record skipped", place=place, reason=reason)
         if self._on_poison is not None:
             self._on_poison(message, reason)
 

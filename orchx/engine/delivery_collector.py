@@ -13,6 +13,7 @@ import msgspec
 
 from orchx.domain.events import Record
 from orchx.engine.callback_workflows import CallbackWorkflows, Callee
+from orchx.engine.projector import distance
 from orchx.ports.clock import Clock
 from orchx.ports.deliveries import Deliveries, Delivery
 from orchx.ports.event_log import EventLog
@@ -90,7 +91,7 @@ class DeliveryCollector:
         offset = self._offset
         if offset is None:
             offset = await self._deliveries.offset(self._partition)
-        return max(0, await self._log.last_offset(self._partition) - offset)
+        return await distance(self._log, offset, self._partition)
 
     async def _save(self, made: list[Delivery], records: int, offset: int) -> None:
         self._unsaved += records

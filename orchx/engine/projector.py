@@ -38,6 +38,14 @@ FAILURE_DELAY_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
+async def distance(log: EventLog, offset: int, partition: int) -> int:
+    """Return how far an offset is from the log's end, in offsets; 0 if nothing stands between."""
+    behind = await log.last_offset(partition) - offset
+    if behind <= 0 or not await log.tail(offset, limit=1, partition=partition):
+        return 0  # the last offsets may have no records
+    return behind
+
+
 class Projector:
     """Reads a partition of the log on and folds what counts into the state store.
 
@@ -120,7 +128,7 @@ class Projector:
         offset = self._offset
         if offset is None:
             offset = await self._store.offset(self._partition)
-        return max(0, await self._log.last_offset(self._partition) - offset)
+        return await distance(self._log, offset, self._partition)
 
     async def rebuild(self) -> int:
         """Drop the projection, replay the whole log, and return how many records that were.

@@ -127,3 +127,17 @@ async def test_the_archive_has_a_record_before_the_state_says_so() -> None:
     assert archive.added == list(await log.tail(0, limit=10_000, partition=1))
     assert archive.offsets_of == {1: await log.last_offset(1)}
     assert await store.offset(1) == await log.last_offset(1)
+
+
+async def test_offsets_without_records_are_no_lag() -> None:
+    class Holes(MemoryEventLog):
+        async def last_offset(self, partition: int = 0) -> int:
+            return 100 + await super().last_offset(partition)
+
+    log = Holes()
+    subject = projection(log, MemoryStateStore(), FakeClock())
+    async with running(subject):
+        await log.append(simple_run("wf"))
+        assert await subject.lag() > 100
+        await subject.barrier()
+        assert await subject.lag() == 0
