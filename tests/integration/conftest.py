@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 import uvicorn
 
+from orchx.adapters.kafka_topics import ensure_topics
 from orchx.serve.api_keys import FILE_NAME, ApiKeys, create_api_key
 from orchx.serve.application import build_application
 from orchx.settings import HttpSettings, Settings
+from tests import servers
+from tests.integration.kafka_installation import PARTITIONS, Installation
 from tests.unit.serve.fake_gateway import FakeGateway
 
 START_TIMEOUT_S = 10
@@ -85,3 +89,13 @@ def _ray() -> Iterator[None]:
 def ray_namespace(_ray: None) -> str:
     """A Ray namespace that no other test uses."""
     return f"test-{next(_namespaces)}"
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Installation]:
+    """An event log on Kafka with topics of this test's own."""
+    settings = servers.kafka(partitions=PARTITIONS)
+    await asyncio.to_thread(ensure_topics, settings)
+    installation = Installation(settings)
+    yield installation
+    await installation.close()

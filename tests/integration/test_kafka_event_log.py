@@ -5,110 +5,37 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.consumer.fetcher import ConsumerRecord
 
 from orchx.adapters import kafka_log_follower, kafka_log_tail
-from orchx.adapters.kafka_connection import Topics, open_client, partition_of
+from orchx.adapters.kafka_connection import open_client, partition_of
 from orchx.adapters.kafka_event_log import KafkaEventLog
 from orchx.adapters.kafka_plans import KafkaPlans
 from orchx.adapters.kafka_records import EncodedTurn
-from orchx.adapters.kafka_topics import ensure_topics
 from orchx.adapters.kafka_writer import KafkaWriter, Outgoing
 from orchx.domain.events import Record, TaskCompleted, TaskSkipped, WorkflowActivated
 from orchx.domain.lineage import AcceptedRecords
 from orchx.errors import DriverError, OrchxError, Unavailable
-from orchx.ports.archive import Archive
 from orchx.ports.event_log import Claim, Claimed
 from orchx.settings import KafkaSettings
 from orchx.testing.memory_archive import MemoryArchive
 from tests import servers
+from tests.integration.kafka_installation import (
+    FIRST,
+    PARTITIONS,
+    SECOND,
+    Installation,
+    archive_all,
+    claim,
+    record,
+    until,
+    whole,
+)
 
-PARTITIONS = 3
 NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
-FIRST = TaskSkipped(parent=0, reference="/do/0/first")
-SECOND = TaskSkipped(parent=0, reference="/do/1/second")
-
-
-def record(workflow_id: str, seq: int, **changes: object) -> Record:
-    event = TaskCompleted(parent=0, reference=f"/do/{seq}")
-    fields = {"epoch": 1, "owner": "o", "at_ms": 1000 + seq, "event": event, **changes}
-    return Record(workflow_id=workflow_id, seq=seq, **fields)  # type: ignore[arg-type]
-
-
-def claim(workflow_id: str, owner: str = "o", **changes: object) -> Claim:
-    fields = {"at_ms": 5, "opening": (FIRST, SECOND), **changes}
-    return Claim(workflow_id=workflow_id, owner=owner, **fields)  # type: ignore[arg-type]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  what is awaited has no event
-            await asyncio.sleep(0.01)
-
-
-class Installation:
-    """Topics of this test's own, and the processes that use them."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self.settings = settings
-        self.topic = Topics(settings.topic_prefix).events
-        self._logs: list[KafkaEventLog] = []
-        self._writer = KafkaWriter(settings, "stranger")
-
-    def log(
-        self,
-        archive: Archive | None = None,
-        on_poison: Callable[[ConsumerRecord, str], None] | None = None,
-        **changes: object,
-    ) -> KafkaEventLog:
-        settings = self.settings.model_copy(update=changes)
-        self._logs.append(KafkaEventLog(settings, archive, on_poison=on_poison))
-        return self._logs[-1]
-
-    async def write(
-        self, key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]
-    ) -> None:
-        """Write something to the log's topic that no log would, to the partition of "w"."""
-        partition = partition_of("w", self.settings.partitions)
-        stranger = Outgoing(
-            topic=self.topic, partition=partition, key=key, value=value, headers=headers
-        )
-        await self._writer.send([stranger])
-
-    async def close(self) -> None:
-        for log in self._logs:
-            await log.close()
-        await self._writer.close()
-
-
-@pytest.fixture
-async def here() -> AsyncIterator[Installation]:
-    settings = servers.kafka(partitions=PARTITIONS)
-    await asyncio.to_thread(ensure_topics, settings)
-    installation = Installation(settings)
-    yield installation
-    await installation.close()
-
-
-async def whole(log: KafkaEventLog, partition: int, limit: int = 1000) -> list[Record]:
-    found: list[Record] = []
-    await log.last_offset(partition)
-    offset = 0
-    while page := await log.tail(offset, limit=limit, partition=partition):
-        found += page
-        offset = page[-1].offset
-    return found
-
-
-async def archive_all(log: KafkaEventLog, archive: Archive) -> None:
-    for partition in range(await log.partitions()):
-        records = await whole(log, partition)
-        last = await log.last_offset(partition)
-        await archive.add(records, offset=last, partition=partition)
 
 
 class TestPartitions:
@@ -406,48 +333,6 @@ class TestWindow:
         await log._follower.trim()
         monkeypatch.setattr(kafka_log_follower, "REACH_S", 10.0)
         assert [r.seq for r in await log.read("w")] == [1, 2, 3, 4]
-
-
-class TestResting:
-    async def test_what_came_while_nobody_asked_is_passed_over_and_yet_known(
-        self, here: Installation
-    ) -> None:
-        archive = MemoryArchive()
-        owner, other = here.log(archive), here.log()
-        assert (await owner.claim(claim("w"))).opened
-        follower, partition = owner._follower, partition_of("w", PARTITIONS)
-        follower._rest_s = 0.0
-        await other.append([record("w", 3)])
-        await until(lambda: partition in follower._resting)
-        traffic = [record(f"w{number}", 1) for number in range(300)]
-        await other.append(traffic)
-        assert (await other.claim(claim("w", owner="owner-2"))).epoch == 2
-        await archive_all(other, archive)
-        await other.append([record("w", 1, epoch=2, owner="owner-2")])
-        follower._rest_s = kafka_log_follower.REST_S
-        assert await owner.epochs(["w"]) == {"w": 2}
-        assert partition not in follower._resting
-        assert len(follower.window) < 10
-        counted = AcceptedRecords().of(await owner.read("w"))  # without claims made in vain
-        first = [(1, 0), (1, 1), (1, 2), (1, 3)]
-        assert [(r.epoch, r.seq) for r in counted] == [*first, (2, 0), (2, 1)]
-        third = await owner.claim(claim("w", owner="owner-3"))
-        assert third.epoch == 3
-        counted = AcceptedRecords().of(third.history)
-        assert [r.epoch for r in counted] == [1, 1, 1, 1, 2, 2, 3]
-
-    async def test_a_claim_wakes_its_partition_before_it_looks(self, here: Installation) -> None:
-        archive = MemoryArchive()
-        owner, other = here.log(archive), here.log()
-        await owner.claim(claim("w"))
-        follower, partition = owner._follower, partition_of("w", PARTITIONS)
-        follower._rest_s = 0.0
-        await other.append([record("w", 3)])
-        await until(lambda: partition in follower._resting)
-        assert (await other.claim(claim("w", owner="owner-2"))).epoch == 2
-        await archive_all(other, archive)
-        follower._rest_s = kafka_log_follower.REST_S
-        assert (await owner.claim(claim("w", owner="owner-1b"))).epoch == 3
 
 
 class TestPlans:
