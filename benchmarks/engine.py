@@ -27,10 +27,10 @@ from benchmarks import in_cluster, over_http, workload
 from benchmarks.in_cluster import Measured
 from benchmarks.machine import machine
 from benchmarks.servers import PROFILES, Servers, servers
-from orchx.actors.cluster import free_port
 from orchx.actors.gateway import open_gateway
 from orchx.actors.handles import Handles
 from orchx.adapters.definition_source import read_definition
+from orchx.adapters.loopback_ports import free_port
 from orchx.engine.placement import Isolation
 from orchx.serve.server import start_server, stop_server
 from orchx.settings import AdmissionSettings, HttpSettings, OwnerSettings, Settings

@@ -26,7 +26,7 @@ from benchmarks import over_http, workload
 from benchmarks.in_cluster import Measured
 from benchmarks.machine import cpu_s_of, tree
 from benchmarks.servers import PROFILES, Servers, servers
-from orchx.actors.cluster import free_port
+from orchx.adapters.loopback_ports import free_port
 from orchx.serve.server import Running, start_server, stop_server
 from orchx.settings import AdmissionSettings, HttpSettings, Settings
 

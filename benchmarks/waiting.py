@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.machine import machine
-from orchx.actors.cluster import free_port
+from orchx.adapters.loopback_ports import free_port
 from orchx.adapters.sqlite_event_log import SqliteEventLog
 from orchx.client import AsyncClient
 from orchx.serve.server import start_server, stop_server

@@ -6,7 +6,6 @@ import importlib
 import logging
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from orchx.actors.held_signals import held_signals
 from orchx.actors.owner_actor import WorkflowActor
 from orchx.actors.pool_actor import PoolActor
 from orchx.actors.projector_actor import ProjectorActor, ReporterActor
+from orchx.adapters.loopback_ports import free_port
 from orchx.errors import DriverError, Unavailable
 from orchx.settings import Settings
 
@@ -55,14 +55,6 @@ SERVE_PORTS = (
 )
 SET_HERE = "RAY_SERVE_SET_BY_ORCHX"  # the process that set variables, and which
 HAPROXY_LAUNCHER = Path(__file__).with_name("haproxy_launcher.sh")
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens at just now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def prepare_environment() -> None:

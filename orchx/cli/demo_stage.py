@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from orchx.adapters.loopback_ports import free_port
 from orchx.adapters.webhook_secret import tenant_secret, webhook_secret
 from orchx.cli.demo_cases import SYSTEMS
 from orchx.cli.demo_sandbox import SandboxControl
@@ -78,7 +78,7 @@ def stage(data_dir: Path) -> Iterator[Stage]:
 def _settings(data_dir: Path, sandbox_url: str) -> Settings:
     settings = read_settings()
     allowed = {"allowed_hosts": (urlsplit(sandbox_url).netloc,)}
-    http = {"host": "127.0.0.1", "port": _free_port(), "authentication": "required"}
+    http = {"host": "127.0.0.1", "port": free_port(), "authentication": "required"}
     return settings.model_copy(
         update={
             "data_dir": data_dir / "orchx",
@@ -103,10 +103,3 @@ def _keys(settings: Settings) -> dict[str, str]:
         )
     _, made["admin"] = api_keys.create_api_key(path, name="demo", scopes=("admin",), now_ms=now_ms)
     return made
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -11,11 +11,11 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from orchx.actors.cluster import free_port
 from orchx.actors.gateway import open_gateway
 from orchx.actors.handles import Handles
 from orchx.actors.links import RayMetricsLink
 from orchx.actors.logs import configure_logs
+from orchx.adapters.loopback_ports import free_port
 from orchx.adapters.webhook_sender import check_callback_url
 from orchx.domain.services import check_secrets
 from orchx.engine.metrics import ProcessMetrics

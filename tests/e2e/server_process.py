@@ -7,7 +7,6 @@ import os
 import re
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from orchx.adapters.loopback_ports import free_port
 from orchx.client import AsyncClient, Client
 from orchx.client.retries import RetryPolicy
 from orchx.settings import Settings
@@ -29,14 +29,6 @@ STOP_TIMEOUT_S = 40.0
 PATIENT = RetryPolicy(limit=200, first_delay_s=0.05, max_delay_s=1.0)
 
 _PROCESS = re.compile(r'process="([a-z0-9-]+)-(\d+)"')
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class ServerProcess:

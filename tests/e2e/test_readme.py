@@ -13,9 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orchx.adapters.loopback_ports import free_port
 from tests.e2e import process_tree
 from tests.e2e.conditions import eventually
-from tests.e2e.server_process import ROOT, START_TIMEOUT_S, STOP_TIMEOUT_S, free_port
+from tests.e2e.server_process import ROOT, START_TIMEOUT_S, STOP_TIMEOUT_S
 
 STEPS_TIMEOUT_S = 120
 # Of whoever runs the tests, or of the `make` that does: not a new user's.
