@@ -36,6 +36,13 @@ def kafka(**changes: object) -> KafkaSettings:
     return KafkaSettings.model_validate({**fields, **changes})
 
 
+def apache_kafka(**changes: object) -> KafkaSettings:
+    """Return the same, for a test of what only Apache's own Kafka does as it should."""
+    if os.environ.get("ORCHX_TEST_KAFKA_IS", "").startswith("Tansu"):
+        pytest.skip("the broker is Tansu, which lacks what this is about: needs Java and Maven")
+    return kafka(**changes)
+
+
 def mongodb(**changes: object) -> MongoSettings:
     """Return settings of the MongoDB server with a database of this test's own."""
     uri = SecretStr(_address("ORCHX_TEST_MONGODB"))

@@ -27,7 +27,8 @@ def kafka_server(
     sandbox: SandboxProcess, services_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """A server whose stores are Kafka, MongoDB and Redis."""
-    kafka, mongodb, redis = servers.kafka(partitions=PARTITIONS), servers.mongodb(), servers.redis()
+    kafka = servers.apache_kafka(partitions=PARTITIONS)
+    mongodb, redis = servers.mongodb(), servers.redis()
     server = ServerProcess(
         tmp_path_factory.mktemp("kafka-server"),
         arguments=(

@@ -94,7 +94,7 @@ def ray_namespace(_ray: None) -> str:
 @pytest.fixture
 async def here() -> AsyncIterator[Installation]:
     """An event log on Kafka with topics of this test's own."""
-    settings = servers.kafka(partitions=PARTITIONS)
+    settings = servers.apache_kafka(partitions=PARTITIONS)
     await asyncio.to_thread(ensure_topics, settings)
     installation = Installation(settings)
     yield installation

@@ -117,7 +117,7 @@ class Installation:
 
 @pytest.fixture
 async def installation() -> AsyncIterator[Installation]:
-    made = Installation(servers.kafka(), servers.mongodb())
+    made = Installation(servers.apache_kafka(), servers.mongodb())
     await asyncio.to_thread(ensure_topics, made.kafka)
     yield made
     await made.close()
@@ -176,7 +176,7 @@ class TestCrash:
 
 class TestManyProcesses:
     async def test_every_partition_is_taken_in_order(self) -> None:
-        kafka = servers.kafka(partitions=3)
+        kafka = servers.apache_kafka(partitions=3)
         installation = Installation(kafka, servers.mongodb())
         await asyncio.to_thread(ensure_topics, kafka)
         queue, other = installation.queue(consumes=True), installation.queue()
@@ -421,7 +421,7 @@ class TestOutOfReach:
         assert await installation.length() == 1
 
     async def test_kafka_is_named(self, installation: Installation, mute: str) -> None:
-        nobody = servers.kafka(bootstrap_servers=(mute,), request_timeout_ms=1_000)
+        nobody = servers.apache_kafka(bootstrap_servers=(mute,), request_timeout_ms=1_000)
         cut_off = installation.queue(consumes=True, kafka=nobody)
         for call in (
             cut_off.put([command("a")]),
@@ -433,7 +433,7 @@ class TestOutOfReach:
                 await call
 
     async def test_a_missing_topic_is_named(self, installation: Installation) -> None:
-        elsewhere = servers.kafka(request_timeout_ms=2_000)
+        elsewhere = servers.apache_kafka(request_timeout_ms=2_000)
         queue = installation.queue(kafka=elsewhere)
         with pytest.raises(DriverError, match="ORCHX_KAFKA__TOPIC_PREFIX"):
             await queue.put([command("a")])

@@ -383,7 +383,7 @@ class TestMissingServers:
         await log.close()
 
     async def test_a_topic_is_missing(self) -> None:
-        log = KafkaEventLog(servers.kafka(request_timeout_ms=2_000))
+        log = KafkaEventLog(servers.apache_kafka(request_timeout_ms=2_000))
         for asked in (log.append([record("w", 1)]), log.read("w"), log.last_offset()):
             with pytest.raises(DriverError, match="ORCHX_KAFKA__TOPIC_PREFIX"):
                 await asked

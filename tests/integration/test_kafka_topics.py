@@ -14,13 +14,13 @@ from tests import servers
 
 class TestTopics:
     def test_are_made_and_found_as_they_should_be(self) -> None:
-        settings = servers.kafka(partitions=2)
+        settings = servers.apache_kafka(partitions=2)
         ensure_topics(settings)
         ensure_topics(settings)
         ensure_topics(settings.model_copy(update={"partitions": 5}))  # of new topics only
 
     def test_that_differ_are_all_named(self) -> None:
-        settings = servers.kafka(partitions=2)
+        settings = servers.apache_kafka(partitions=2)
         topics = Topics(settings.topic_prefix)
         admin = open_client(KafkaAdminClient, settings, "test")
         admin.create_topics(
@@ -47,16 +47,16 @@ class TestTopics:
 
     def test_replicas_that_nobody_can_hold_are_told(self) -> None:
         with pytest.raises(DriverError, match="ORCHX_KAFKA__REPLICATION_FACTOR"):
-            ensure_topics(servers.kafka(replication_factor=3))
+            ensure_topics(servers.apache_kafka(replication_factor=3))
 
     def test_too_few_replicas_are_told(self) -> None:
-        settings = servers.kafka()
+        settings = servers.apache_kafka()
         ensure_topics(settings)
         with pytest.raises(DriverError, match="replicas is 1, expected >= 2"):
             ensure_topics(settings.model_copy(update={"min_insync_replicas": 2}))
 
     def test_refused_credentials_are_told(self) -> None:
-        settings = servers.kafka(
+        settings = servers.apache_kafka(
             request_timeout_ms=1_000,
             security_protocol="SASL_PLAINTEXT",
             sasl_username="somebody",

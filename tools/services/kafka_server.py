@@ -57,11 +57,14 @@ class KafkaServer:
         choice = choose(os.environ, java=java_version(), has_maven=shutil.which("mvn") is not None)
         if choice.kafka == TANSU:
             return tansu.prepare(self.port, reason=choice.reason)
+        try:
+            jars = apache_kafka.jars(self.libraries)
+        except UnobtainableError as error:
+            if os.environ.get(CHOICE) == APACHE:
+                raise
+            return tansu.prepare(self.port, reason=f"Maven cannot fetch that: {error}")
         return apache_kafka.prepare(
-            folder,
-            port=self.port,
-            controller_port=self.controller_port,
-            jars=apache_kafka.jars(self.libraries),
+            folder, port=self.port, controller_port=self.controller_port, jars=jars
         )
 
     def is_ready(self) -> bool:

@@ -57,8 +57,12 @@ class Outcome:
     missing: list[Missing] = field(default_factory=list)
 
     def addresses(self) -> dict[str, str]:
-        """Return the environment variables that tell the tests where the servers are."""
-        return {each.server.variable: each.server.address for each in self.running}
+        """Return the environment variables that tell the tests where the servers are, and what."""
+        found: dict[str, str] = {}
+        for each in self.running:
+            found[each.server.variable] = each.server.address
+            found[f"{each.server.variable}_IS"] = each.description
+        return found
 
     def deaths(self) -> list[str]:
         """Return a line for each server that has ended by itself since."""

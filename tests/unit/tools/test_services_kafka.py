@@ -2,10 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from tools.services import apache_kafka, tansu
+from tools.services import apache_kafka, kafka_server, tansu
 from tools.services.apache_kafka import cluster_id, jars, kafka_version, properties
-from tools.services.kafka_server import CHOICE, Choice, choose, parse_java_version
-from tools.services.server import UnobtainableError
+from tools.services.kafka_server import (
+    CHOICE,
+    Choice,
+    KafkaServer,
+    choose,
+    parse_java_version,
+)
+from tools.services.server import Launch, UnobtainableError
 
 
 def test_apache_kafka_is_chosen_where_java_and_maven_are() -> None:
@@ -37,6 +43,34 @@ def test_the_variable_decides() -> None:
 def test_another_kafka_is_not_put_in_place_of_the_one_asked_for() -> None:
     with pytest.raises(UnobtainableError, match="no Maven"):
         choose({CHOICE: "apache"}, java=17, has_maven=False)
+
+
+@pytest.mark.parametrize("asked_for", [None, "apache"])
+def test_tansu_stands_in_where_maven_fails_unless_apache_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_for: str | None
+) -> None:
+    def fail(_: Path) -> Path:
+        raise UnobtainableError("no route to host")
+
+    def stand_in(port: int, *, reason: str) -> Launch:
+        return Launch(description=reason, command=("tansu", str(port)))
+
+    monkeypatch.setattr(kafka_server, "java_version", lambda: 17)
+    monkeypatch.setattr("shutil.which", lambda _: "/bin/mvn")
+    monkeypatch.setattr(apache_kafka, "jars", fail)
+    monkeypatch.setattr(tansu, "prepare", stand_in)
+    if asked_for is None:
+        monkeypatch.delenv(CHOICE, raising=False)
+    else:
+        monkeypatch.setenv(CHOICE, asked_for)
+    server = KafkaServer(port=4711, controller_port=4712, libraries=tmp_path)
+
+    if asked_for is None:
+        launch = server.prepare(tmp_path)
+        assert launch.description == "Maven cannot fetch that: no route to host"
+    else:
+        with pytest.raises(UnobtainableError, match="no route"):
+            server.prepare(tmp_path)
 
 
 def test_an_unknown_kafka_is_refused() -> None:
