@@ -21,6 +21,7 @@ from orchx.adapters.mongo_archive import MongoArchive
 from orchx.adapters.mongo_catalog import MongoCatalog
 from orchx.adapters.mongo_connection import MongoConnection
 from orchx.adapters.mongo_deliveries import MongoDeliveries
+from orchx.adapters.mongo_installation import MongoInstallation, check_reach
 from orchx.adapters.mongo_state_store import MongoStateStore
 from orchx.adapters.redis_state_cache import RedisStateCache
 from orchx.adapters.sqlite_catalog import SqliteCatalog
@@ -100,13 +101,16 @@ async def prepare_stores(settings: Settings) -> Settings:
         return settings
     await asyncio.to_thread(ensure_topics, settings.kafka)
     stores = KafkaStores(settings)
-    log = stores.event_log()
+    log, cache = stores.event_log(), stores.cache()
     try:
         count = await log.partitions()
-        await stores.catalog().revision()
-        await stores.cache().get(["any"], partition=0)
+        await stores.bind(count)
+        ends = {partition: await log.last_offset(partition) for partition in range(count)}
+        check_reach(await stores.archive().offsets(), ends)
+        await cache.get(["any"], partition=0)
     finally:
         await log.close()
+        await cache.close()
         await stores.close()
     kafka = settings.kafka.model_copy(update={"partitions": count})
     return settings.model_copy(update={"kafka": kafka})
@@ -194,6 +198,11 @@ class KafkaStores:
     def command_indexer(self) -> CommandIndexer:
         """Open what feeds the index of commands."""
         return CommandIndexer(self._settings.kafka, self._mongodb, recent=self._recent)
+
+    async def bind(self, partitions: int) -> None:
+        """Have the database belong to this log; see `MongoInstallation.bind`."""
+        prefix = self._settings.kafka.topic_prefix
+        await MongoInstallation(self._mongodb).bind(topic_prefix=prefix, partitions=partitions)
 
     def cache(self) -> RedisStateCache:
         """Open the cache of current states."""

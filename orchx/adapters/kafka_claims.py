@@ -93,7 +93,8 @@ class KafkaClaims:
             before = [t for t in self._window.turns(workflow_id) if t.offset < place]
             if any(turn.activates >= epoch for turn in before):
                 continue
-            self._window.remember(workflow_id, epoch)
+            # What was followed already may stand behind the claim, and be higher.
+            self._window.remember(workflow_id, max(epoch, self._window.epoch(workflow_id)))
             if new:
                 self._window.mark_whole(workflow_id)
             history: list[Record] = []
@@ -114,6 +115,7 @@ class KafkaClaims:
         the same epoch could then count in part, for both have the same owner.
         """
         workflow_id = claim.workflow_id
+        before = self._unsettled.get(workflow_id)
         self._unsettled[workflow_id] = epoch
         self._unsettled.move_to_end(workflow_id)
         while len(self._unsettled) > UNSETTLED_MAX:
@@ -121,7 +123,10 @@ class KafkaClaims:
         try:
             [(partition, offset)] = await self._appender.append(encode_turns(records))
         except Unavailable:  # nothing was appended
-            self._unsettled.pop(workflow_id, None)
+            if before is None:
+                self._unsettled.pop(workflow_id, None)
+            else:
+                self._unsettled[workflow_id] = before
             raise
         await self._follower.reach({partition: offset + 1})
         self._unsettled.pop(workflow_id, None)
@@ -130,7 +135,11 @@ class KafkaClaims:
     async def _open_late(self, claim: Claim, epoch: int) -> list[Record]:
         """Append the opening behind an activation that fences the earlier, unsettled one."""
         own = _records(claim, epoch, claim.opening, first_seq=1)
-        return _at(own, await self._append(claim, epoch, own))
+        place = await self._append(claim, epoch, own)
+        turns = self._window.turns(claim.workflow_id)
+        if any(turn.activates > epoch and turn.offset < place for turn in turns):
+            raise Unavailable(f"{claim.workflow_id}: claimed by another before it was opened")
+        return _at(own, place)
 
 
 def _records(

@@ -111,6 +111,7 @@ class KafkaCommandReader:
 
         def follow(consumer: KafkaConsumer) -> None:
             consumer.assign([TopicPartition(self._topic, number) for number in next_offsets])
+            consumer.resume(*consumer.assignment())  # those assigned before stay paused
             for number, offset in next_offsets.items():
                 consumer.seek(TopicPartition(self._topic, number), offset)
 

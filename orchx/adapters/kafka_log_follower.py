@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
@@ -15,7 +16,7 @@ from orchx.adapters.kafka_end_offsets import EndOffsets
 from orchx.adapters.kafka_log_reader import Batch, KafkaLogReader
 from orchx.adapters.kafka_log_window import LogWindow
 from orchx.adapters.kafka_records import TURN_OFFSETS, PoisonedTurn, turn_of
-from orchx.errors import DriverError, OrchxError, Unavailable
+from orchx.errors import DriverError, OrchxError, StorageFull, TryLater, Unavailable
 from orchx.ports.archive import Archive
 from orchx.settings import KafkaSettings
 
@@ -75,8 +76,9 @@ class KafkaLogFollower:
         await self._started()
         loop = asyncio.get_running_loop()
         self._wanted_s.update(dict.fromkeys(targets, loop.time()))
-        if not self._resting.isdisjoint(targets):
-            await self._wake_up(self._resting.intersection(targets))
+        while asleep := self._resting.intersection(targets):
+            await self._wake_up(asleep)
+            self._wanted_s.update(dict.fromkeys(targets, loop.time()))
         ahead = [p for p, target in targets.items() if self._positions.get(p, 0) < target]
         if not ahead:
             return
@@ -173,7 +175,7 @@ class KafkaLogFollower:
         failing = False
         while True:
             await asyncio.sleep(TRIM_S)
-            if not self.window.bytes:
+            if not self.window.bytes and not self._full:
                 continue
             try:
                 await self.trim()
@@ -201,7 +203,11 @@ class KafkaLogFollower:
 
     async def _wake_up(self, partitions: Collection[int]) -> None:
         """Read partitions again, from where the archive ends now."""
-        archived = {} if self._archive is None else await self._archive.offsets()
+        archived: Mapping[int, int] = {}
+        if self._archive is not None:
+            # Without it everything is read: nothing is passed over then.
+            with contextlib.suppress(DriverError, StorageFull, TryLater):
+                archived = await self._archive.offsets()
         for partition in partitions:
             if partition not in self._resting:
                 continue  # somebody else was faster
@@ -211,6 +217,7 @@ class KafkaLogFollower:
                 self._stands[partition] += 1
                 self._positions[partition] = offset
                 self.window.restart(partition, offset)
+                self._wake(partition, offset)
                 self._reader.seek(partition, offset, self._stands[partition])
             if not self._full:
                 self._reader.pause([partition], paused=False)

@@ -56,9 +56,13 @@ class KafkaLogHistories:
         window = self._window
         found: dict[str, int] = {}
         with window.holding(*workflow_ids):
+            restarts = window.restarts
             # What was sure before the archive has answered may not be so any more.
             while unsure := [each for each in workflow_ids if self._is_unsure(each, found)]:
                 past = {} if self._past is None else await self._past.epochs(unsure)
+                if window.restarts != restarts:  # what was here then may have been passed over
+                    restarts, found = window.restarts, {}
+                    continue
                 found |= {each: past.get(each, 0) for each in unsure}
             highest = {
                 workflow_id: max(
@@ -68,6 +72,9 @@ class KafkaLogHistories:
                 )
                 for workflow_id in workflow_ids
             }
+            for workflow_id in found:
+                if highest[workflow_id]:
+                    window.remember(workflow_id, highest[workflow_id])
         return {workflow_id: epoch for workflow_id, epoch in highest.items() if epoch}
 
     def _is_unsure(self, workflow_id: str, found: Mapping[str, int]) -> bool:

@@ -33,6 +33,7 @@ class LogPast:
         Raises:
             Unavailable: the archive is being filled again.
         """
+        await self._joined.get()
         found = await self._archive.read(workflow_id, after_offset=after_offset, limit=limit)
         await self._joined.get()
         return found
@@ -46,6 +47,7 @@ class LogPast:
         return await self._epochs.get(workflow_ids)
 
     async def _ask_epochs(self, workflow_ids: Collection[str]) -> Mapping[str, int]:
+        await self._check_joined()
         found = await self._archive.epochs(list(workflow_ids))
         await self._check_joined()
         return found

@@ -42,6 +42,7 @@ class LogWindow:
         self._epochs: OrderedDict[str, int] = OrderedDict()
         self._epochs_max = epochs_max
         self.bytes = 0
+        self.restarts = 0
 
     def __len__(self) -> int:
         return sum(len(turns) for turns in self._order.values())
@@ -59,6 +60,7 @@ class LogWindow:
             self._drop(turn)
         self._floors[partition] = floor
         self._epochs.clear()
+        self.restarts += 1
 
     @property
     def is_held(self) -> bool:

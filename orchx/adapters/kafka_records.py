@@ -163,7 +163,7 @@ def _activates(headers: Iterable[tuple[str, bytes | None]]) -> int:
 def _decode(turn: Turn) -> _Value:
     try:
         value = _decoder.decode(turn.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PoisonedTurn(str(error)) from error
     if not 1 <= len(value.records) <= TURN_RECORDS_MAX:
         raise PoisonedTurn(f"{len(value.records)} events in a turn")

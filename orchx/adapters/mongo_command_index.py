@@ -89,7 +89,7 @@ class MongoCommandIndex:
         progress = await self._connection.collection(PROGRESS)
         fields = {f"next.{partition}": offset for partition, offset in next_offsets.items()}
         with self._connection.translating():
-            await progress.update_one({"_id": "indexed"}, {"$set": fields}, upsert=True)
+            await progress.update_one({"_id": "indexed"}, {"$max": fields}, upsert=True)
 
     async def prune(self, *, older_than_ms: int, below: Mapping[int, int]) -> int:
         """Delete what was created before and stands below its partition's offset; count it."""

@@ -7,6 +7,7 @@ lost when another member becomes primary.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -166,9 +167,17 @@ class MongoConnection:
 
     @contextmanager
     def translating(self) -> Iterator[None]:
-        """Turn the driver's errors into ours; a key that is taken is for the adapter to catch."""
+        """Turn the driver's errors into ours; a key that is taken is for the adapter to catch.
+
+        And give back a cancellation that it has swallowed: it waits with `asyncio.wait_for`,
+        which on Python 3.11 drops one that comes with the answer.
+        """
+        task = asyncio.current_task()
+        cancelled = 0 if task is None else task.cancelling()
         try:
             yield
+            if task is not None and task.cancelling() > cancelled:
+                raise asyncio.CancelledError
         except PyMongoError as error:
             raise translated(error) from error
         except BSONError as error:  # above all: larger than the 16 MiB that a document may have
@@ -228,14 +237,22 @@ class MongoConnection:
             raise DriverError("the connection to MongoDB is closed")
         if self._client is None:
             timeout_ms = self._settings.timeout_ms
-            self._client = AsyncMongoClient(
-                self._settings.uri.get_secret_value(),
-                appname="orchx",
-                maxPoolSize=POOL_CONNECTIONS_MAX,
-                timeoutMS=timeout_ms,
-                serverSelectionTimeoutMS=timeout_ms,
-                connectTimeoutMS=timeout_ms,
-            )
+            try:
+                self._client = AsyncMongoClient(
+                    self._settings.uri.get_secret_value(),
+                    appname="orchx",
+                    maxPoolSize=POOL_CONNECTIONS_MAX,
+                    timeoutMS=timeout_ms,
+                    serverSelectionTimeoutMS=timeout_ms,
+                    connectTimeoutMS=timeout_ms,
+                )
+            except (PyMongoError, ValueError, TypeError, OSError) as error:
+                what = error.strerror if isinstance(error, OSError) else type(error).__name__
+                # Not with the error, which may quote the password.
+                raise DriverError(
+                    f"{URI} cannot be used ({what}); are special characters in its password "
+                    "percent-encoded?"
+                ) from None
         return self._client
 
 

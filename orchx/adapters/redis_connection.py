@@ -140,7 +140,11 @@ class RedisConnection:
             try:
                 self._client = kind.from_url(url, **options)
             except ValueError as error:
-                raise DriverError(f"{URL} is no URL of a Redis server: {error}") from error
+                # Not with the error, which may quote the password.
+                raise DriverError(
+                    f"{URL} is no URL of a Redis server ({type(error).__name__}); are special "
+                    "characters in its password percent-encoded?"
+                ) from None
         return self._client
 
 

@@ -6,7 +6,8 @@ events travel in the claim itself, so that starting it costs one commit. Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -102,6 +103,8 @@ class Activator:
             )
         )
         if not claimed.opened:
+            if self._is_bare(claimed):
+                claimed = await self._open_late(command, claimed, events, at_ms)
             return await self._from_history(command.workflow_id, claimed)
         if plan is None or opening is None:
             state = WorkflowState(command.workflow_id)
@@ -119,6 +122,38 @@ class Activator:
             traceparent=command.traceparent,
         )
         return Activated(state=opening.state, epoch=claimed.epoch, live=live, opening=opening)
+
+    def _is_bare(self, claimed: Claimed) -> bool:
+        """Return whether the claim is this owner's and nothing has ever begun.
+
+        So it is after a claim whose opening got lost: its owner died in between.
+        """
+        reader = AcceptedRecords()
+        counted = list(reader.of(claimed.history))
+        mine = (reader.epoch, reader.owner) == (claimed.epoch, self._incarnation)
+        return mine and all(type(record.event) is WorkflowActivated for record in counted)
+
+    async def _open_late(
+        self, command: m.StartWorkflow, claimed: Claimed, events: Sequence[AnyEvent], at_ms: int
+    ) -> Claimed:
+        """Append the opening behind the claim; every earlier one is fenced by it."""
+        records = [
+            Record(
+                workflow_id=command.workflow_id,
+                epoch=claimed.epoch,
+                owner=self._incarnation,
+                seq=seq,
+                at_ms=at_ms,
+                event=event,
+                traceparent=command.traceparent,
+            )
+            for seq, event in enumerate(events, 1)
+        ]
+        await self._log.append(records)
+        epochs = await self._log.epochs([command.workflow_id])
+        if epochs.get(command.workflow_id, 0) > claimed.epoch:
+            raise Fenced(f"{command.workflow_id}: claimed by another before it was opened")
+        return replace(claimed, history=[*claimed.history, *records])
 
     async def _open(self, command: m.StartWorkflow, plan: Plan) -> Turn | None:
         """Return the first turn; None if deciding it failed, which is a bug of ours."""

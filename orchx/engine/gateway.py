@@ -121,7 +121,7 @@ class EngineGateway:
                 return found
         try:
             async with asyncio.timeout(timeout_s):
-                summary = await self._end(workflow_id, known)
+                summary = await self._end(workflow_id, known, timeout_s)
         except TimeoutError:
             return None
         if not self._mail.expects(workflow_id):
@@ -132,10 +132,16 @@ class EngineGateway:
         if summary.status in TERMINAL:
             self._recent.pop(summary.workflow_id, None)
 
-    async def _end(self, workflow_id: str, known: m.StartWorkflow | None) -> WorkflowSummary:
+    async def _end(
+        self, workflow_id: str, known: m.StartWorkflow | None, timeout_s: float
+    ) -> WorkflowSummary:
         future = self._mail.expect(workflow_id)
+        # The caller's limit once more: a driver may swallow the cancellation that keeps it.
+        until_s = asyncio.get_running_loop().time() + timeout_s
         try:
             while not (await asyncio.wait((future,), timeout=RECHECK_S))[0]:
+                if asyncio.get_running_loop().time() > until_s:
+                    raise TimeoutError
                 found = await self._looked_up(workflow_id)
                 if found is not None:
                     return found

@@ -159,7 +159,7 @@ class Projector:
         saved = False
         try:
             if self._offset is None:
-                self._offset = await self._store.offset(self._partition)
+                self._offset = await self._begin()
             records = await self._log.tail(
                 self._offset, limit=self._batch_limit, partition=self._partition
             )
@@ -170,6 +170,14 @@ class Projector:
         finally:
             if not saved:
                 self._forget()
+
+    async def _begin(self) -> int:
+        """Return where to go on: behind what state and archive both have."""
+        offset = await self._store.offset(self._partition)
+        if self._archive is None:
+            return offset
+        # One that was dropped is filled again; what is projected twice changes nothing.
+        return min(offset, (await self._archive.offsets()).get(self._partition, 0))
 
     async def _project(self, records: Sequence[Record], after_offset: int) -> None:
         offset = records[-1].offset

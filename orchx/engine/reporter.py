@@ -80,7 +80,15 @@ class Reporter:
             DriverError, StorageFull, TryLater: a store failed; nothing is lost, and the next
                 call begins where this one did.
         """
-        return max([await collector.collect() for collector in await self._ready_collectors()])
+        collectors = await self._ready_collectors()
+        work = (collector.collect() for collector in collectors)
+        collected = 0
+        # All of them, whatever one meets: a partition must not hold up the others' webhooks.
+        for result in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+            collected = max(collected, result)
+        return collected
 
     async def lag(self) -> int:
         """Return how far the deliveries are behind the log, in offsets of all partitions."""

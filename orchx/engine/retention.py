@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from orchx.errors import OrchxError
+from orchx.errors import Bug, OrchxError
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import CommandQueue
 from orchx.ports.deliveries import Deliveries, EndedStatus
@@ -44,6 +44,8 @@ async def forget_for_ever(retention: Retention, clock: Clock) -> None:
             count = await retention.forget()
             if count:
                 logger.info("old entries forgotten", of=type(retention).__name__, count=count)
+        except Bug:  # this process cannot do its work any more: another is to
+            raise
         except OrchxError as error:
             logger.warning("forgetting failed", of=type(retention).__name__, error=str(error))
 

@@ -15,7 +15,7 @@ import structlog
 from orchx.domain.messages import AnyCommand, StartWorkflow
 from orchx.engine.dispatcher import Dispatcher
 from orchx.engine.placement import Entry, Station
-from orchx.errors import OrchxError, TryLater, Unavailable
+from orchx.errors import Bug, OrchxError, TryLater, Unavailable
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import CommandQueue
 from orchx.ports.state_store import TERMINAL, StateStore, WorkflowSummary
@@ -121,6 +121,8 @@ class Supervision:
             await self._clock.sleep(interval_s)
             try:
                 await step()
+            except Bug:  # this process cannot do its work any more: another is to
+                raise
             except OrchxError as error:
                 logger.error("supervision failed", error=str(error))
 
@@ -207,4 +209,6 @@ def _is_done(command: AnyCommand, summary: WorkflowSummary | None) -> bool:
     """Return whether a command needs nothing more: it has begun its workflow, or is too late."""
     if summary is None:
         return False
-    return isinstance(command, StartWorkflow) or summary.status in TERMINAL
+    if isinstance(command, StartWorkflow):
+        return summary.status != "pending"  # a claim alone begins nothing
+    return summary.status in TERMINAL

@@ -54,9 +54,9 @@ def start_server(settings: Settings) -> Running:
     check_authentication_setting(settings.http)
     settings = asyncio.run(prepare_stores(settings))
     asyncio.run(publish_files(settings))
-    admin_key = _first_key(settings)
     cluster.start_ray(settings)
     pids = cluster.start_engine(settings)
+    admin_key = _first_key(settings)  # it is told once: not before everything else has worked
     url = deploy(settings)
     return Running(
         url=url,

@@ -60,7 +60,7 @@ def kafka_server(
 def test_an_actors_death_loses_and_doubles_nothing(
     kafka_server: ServerProcess, ledger: SandboxLedger, kind: str
 ) -> None:
-    disaster = Disaster(kafka_server, ledger, kind)
+    disaster = Disaster(kafka_server, ledger, kind, "kafka")
     killed = kafka_server.actor_pid(kind)
     submissions = disaster.run_until_in_flight()
     disaster.strike(killed)
@@ -71,7 +71,7 @@ def test_an_actors_death_loses_and_doubles_nothing(
 def test_the_death_of_everything_loses_and_doubles_nothing(
     kafka_server: ServerProcess, ledger: SandboxLedger
 ) -> None:
-    disaster = Disaster(kafka_server, ledger, "everything")
+    disaster = Disaster(kafka_server, ledger, "everything", "kafka")
     submissions = disaster.run_until_in_flight()
     disaster.killed_s = time.monotonic()
     kafka_server.kill()
@@ -83,5 +83,5 @@ def test_an_owner_that_was_frozen_beyond_its_lease_is_fenced(
     kafka_server: ServerProcess, ledger: SandboxLedger
 ) -> None:
     """It comes back, and writes on into the log: nobody believes it."""
-    disaster = Disaster(kafka_server, ledger, "frozen")
+    disaster = Disaster(kafka_server, ledger, "frozen", "kafka")
     disaster.freeze_beyond_the_lease("owner-shared-0")

@@ -58,17 +58,22 @@ class Submission(threading.Thread):
 
 
 class Disaster:
-    """One crowd of workflows, one killed process, and what has to hold afterwards."""
+    """One crowd of workflows, one killed process, and what has to hold afterwards.
 
-    def __init__(self, server: ServerProcess, ledger: SandboxLedger, kind: str) -> None:
+    `crowd` is part of every key: the services know what they did for the same key before.
+    """
+
+    def __init__(
+        self, server: ServerProcess, ledger: SandboxLedger, kind: str, crowd: str = "kill"
+    ) -> None:
         self.server = server
         self.ledger = ledger
         self.kind = kind
         self.effects = SUM_EFFECTS if kind == "cpu-worker" else ERRAND_EFFECTS
         name = "sum" if kind == "cpu-worker" else "errand"
         isolation = "dedicated" if kind == "owner-dedicated-0" else "auto"
-        self.errands = Errands(server, name, f"kill-{kind}", {"isolation": "auto"})
-        self.alone = Errands(server, name, f"kill-{kind}-alone", {"isolation": isolation})
+        self.errands = Errands(server, name, f"{crowd}-{kind}", {"isolation": "auto"})
+        self.alone = Errands(server, name, f"{crowd}-{kind}-alone", {"isolation": isolation})
         self.killed_s = 0.0
 
     def run_until_in_flight(self) -> list[Submission]:

@@ -192,6 +192,37 @@ class TestHistories:
 
         assert await KafkaLogHistories(window, Slow()).epochs(["a"]) == {"a": 5}
 
+    async def test_ask_the_archive_once_and_remember_what_it_said(self) -> None:
+        window = LogWindow()
+        archive = await archive_of(turn("a", 0, epoch=3, activates=True))
+        assert await KafkaLogHistories(window, archive).epochs(["a"]) == {"a": 3}
+        assert await KafkaLogHistories(window, Unreachable()).epochs(["a"]) == {"a": 3}
+        window.add(turn("a", 1, epoch=4, activates=True))
+        window.trim({0: 9 * TURN_OFFSETS})
+        assert await KafkaLogHistories(window, Unreachable()).epochs(["a"]) == {"a": 4}
+
+    async def test_ask_again_if_a_partition_begins_anew_while_the_archive_answers(self) -> None:
+        window = LogWindow()
+        archive = await archive_of(turn("a", 0, epoch=3, activates=True))
+
+        class Late(MemoryArchive):
+            asked = 0
+
+            async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
+                self.asked += 1
+                if self.asked > 1:
+                    return await archive.epochs(workflow_ids)
+                window.add(turn("a", 0, epoch=3, activates=True))
+                window.restart(0, 1)  # the archive has it by now, which this answer does not say
+                return {}
+
+            async def offsets(self) -> Mapping[int, int]:
+                return {0: TURN_OFFSETS}
+
+        late = Late()
+        assert await KafkaLogHistories(window, late).epochs(["a"]) == {"a": 3}
+        assert late.asked == 2
+
     async def test_refuse_an_archive_that_was_reset_since(self) -> None:
         turns = [turn("a", offset, epoch=1, activates=True) for offset in range(3)]
         archive = await archive_of(*turns[:2])

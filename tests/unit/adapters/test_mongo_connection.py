@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -60,7 +62,7 @@ def transient() -> PyMongoError:
         (bulk([11000]), DriverError, "BulkWriteError"),
     ],
 )
-def test_errors_say_who_must_act(error: PyMongoError, type_: type, text: str) -> None:
+async def test_errors_say_who_must_act(error: PyMongoError, type_: type, text: str) -> None:
     with pytest.raises(type_, match=text) as caught, MongoConnection(MongoSettings()).translating():
         raise error
     assert type(caught.value) is type_
@@ -77,7 +79,26 @@ def test_texts_are_short_and_hold_no_data() -> None:
     assert len(str(translated(AutoReconnect("x" * 10_000)))) < 500
 
 
-def test_what_is_too_large_is_not_the_servers_fault() -> None:
+async def test_a_cancellation_that_the_driver_swallows_is_given_back() -> None:
+    went_on = False
+
+    async def call() -> None:
+        nonlocal went_on
+        # As `asyncio.wait_for` does on Python 3.11, if the answer comes at the same time.
+        swallowing = contextlib.suppress(asyncio.CancelledError)
+        with MongoConnection(MongoSettings()).translating(), swallowing:
+            await asyncio.Event().wait()
+        went_on = True
+
+    task = asyncio.create_task(call())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not went_on
+
+
+async def test_what_is_too_large_is_not_the_servers_fault() -> None:
     connection = MongoConnection(MongoSettings())
     with pytest.raises(DriverError, match="cannot store"), connection.translating():
         raise InvalidDocument("too large")

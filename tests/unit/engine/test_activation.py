@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -15,11 +15,13 @@ from orchx.domain.state import ROOT
 from orchx.engine.activation import Activator
 from orchx.engine.environment import Directory, SchemaChecker, World
 from orchx.engine.plans import Plans
+from orchx.errors import Fenced
 from orchx.ports.event_log import Claim
 from orchx.testing.in_process_evaluator import InProcessEvaluator
 from orchx.testing.memory_catalog import MemoryCatalog
 from orchx.testing.memory_event_log import MemoryEventLog
 from orchx.testing.rehearsal import RehearsalWorld
+from tests.unit.engine.dispatching import start
 from tests.unit.engine.histories import started
 
 T = TypeVar("T")
@@ -100,3 +102,38 @@ async def test_the_children_that_it_waits_for_are_cancelled() -> None:
     ended = [record.event for record in await log.read("wf", after_offset=5)]
     assert [getattr(event, "abandoned_child", None) for event in ended] == ["wf_child", None]
     assert isinstance(ended[-1], e.WorkflowFaulted)
+
+
+async def test_what_was_claimed_and_never_begun_is_begun_by_the_next_claim() -> None:
+    """An owner died between its claim and the first events."""
+    log = MemoryEventLog()
+    await log.claim(Claim(workflow_id="wf", owner="owner#1", at_ms=1))
+    started_now = await activator("owner#2", log).start(start("wf"))
+    assert started_now.epoch == 2
+    assert started_now.state.status == "faulted"  # nobody has published that definition
+    counted = list(AcceptedRecords().of(await log.read("wf")))
+    assert [(r.epoch, r.seq, type(r.event)) for r in counted] == [
+        (1, 0, e.WorkflowActivated),
+        (2, 0, e.WorkflowActivated),
+        (2, 1, e.WorkflowStarted),
+        (2, 2, e.WorkflowFaulted),
+    ]
+    again = await activator("owner#3", log).start(start("wf"))
+    assert again.state.status == "faulted"
+    assert len(await log.read("wf")) == len(counted) + 1  # its claim, and no second beginning
+
+
+async def test_a_late_beginning_that_another_owner_has_fenced_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = MemoryEventLog()
+    await log.claim(Claim(workflow_id="wf", owner="owner#1", at_ms=1))
+    append = log.append
+
+    async def overtaken(records: Sequence[e.Record]) -> None:
+        await log.claim(Claim(workflow_id="wf", owner="owner#3", at_ms=2))
+        await append(records)
+
+    monkeypatch.setattr(log, "append", overtaken)
+    with pytest.raises(Fenced, match="before it was opened"):
+        await activator("owner#2", log).start(start("wf"))

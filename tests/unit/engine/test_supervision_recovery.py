@@ -127,6 +127,17 @@ async def test_the_start_of_a_workflow_that_runs_is_acknowledged_and_not_offered
     assert await desk.pending() == []
 
 
+async def test_the_start_of_what_was_only_claimed_is_offered() -> None:
+    """Its owner died between the claim and the first events: nothing has begun."""
+    desk = Desk(met=False)
+    await desk.queue.put([start("wf")])
+    await desk.project(summary("wf", status="pending"))
+    await recovered(desk)
+    await desk.pass_s(1.0)
+    assert "wf" in desk.owners["owner-1"].commands
+    assert await desk.pending() == ["wf"]
+
+
 async def test_commands_for_what_is_over_are_acknowledged_and_not_offered() -> None:
     desk = Desk(met=False)
     await desk.queue.put([start("wf"), cancel("c", "wf"), event("e", "wf")])

@@ -1,0 +1,67 @@
+"""Which log a database was made from: it must never be used with another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pymongo import ReturnDocument
+
+from orchx.adapters.kafka_records import TURN_OFFSETS
+from orchx.adapters.mongo_connection import DATABASE, Layout, MongoConnection
+from orchx.errors import DriverError
+
+INSTALLATION: Final = Layout(name="installation")
+SLACK: Final = 1_000 * TURN_OFFSETS
+"""How far short of its end a log may be told to be: Tansu tells where the last batch began."""
+
+
+class MongoInstallation:
+    """Remembers the log that is projected into a database, and refuses every other."""
+
+    def __init__(self, connection: MongoConnection) -> None:
+        """Connect on first use."""
+        self._connection = connection
+
+    async def bind(self, *, topic_prefix: str, partitions: int) -> None:
+        """Note the log the first time, and compare it ever after.
+
+        Raises:
+            DriverError: the database was made from another log, or its partitions were grown.
+        """
+        mine: Mapping[str, str | int] = {"topic_prefix": topic_prefix, "partitions": partitions}
+        installation = await self._connection.collection(INSTALLATION)
+        with self._connection.translating():
+            found = await installation.find_one_and_update(
+                {"_id": "log"},
+                {"$setOnInsert": mine},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        there = found or mine
+        differing = [key for key, value in mine.items() if there[key] != value]
+        if differing:
+            told = ", ".join(f"{key} was {there[key]!r} and is {mine[key]!r}" for key in differing)
+            raise DriverError(
+                f"the database that {DATABASE} names was made from another log: {told} (see "
+                "ORCHX_KAFKA__TOPIC_PREFIX; partitions of a log that is in use cannot be added)"
+            )
+
+
+def check_reach(archived: Mapping[int, int], ends: Mapping[int, int]) -> None:
+    """Check that a log reaches as far as what was made from it; offsets are the log's.
+
+    Raises:
+        DriverError: it does not: its topics were made anew, or it is another log.
+    """
+    beyond = [
+        partition
+        for partition, end in sorted(ends.items())
+        if archived.get(partition, 0) > (end + SLACK if end else 0)
+    ]
+    if beyond:
+        raise DriverError(
+            f"the database that {DATABASE} names knows more than the log holds (partitions "
+            f"{beyond}): its topics were made anew, or ORCHX_KAFKA__BOOTSTRAP_SERVERS names "
+            "another Kafka; use another database and topic prefix, or bring the topics back"
+        )
