@@ -13,6 +13,7 @@ from orchx.engine.projection import Projection
 from orchx.engine.projector import Projector
 from orchx.errors import DriverError, Unavailable
 from orchx.settings import Settings
+from orchx.testing.memory_archive import MemoryArchive
 from orchx.testing.memory_event_log import MemoryEventLog
 from orchx.testing.memory_state_store import MemoryStateStore
 from tests.unit.engine.fakes import FakeClock
@@ -30,19 +31,15 @@ async def filled_log() -> MemoryEventLog:
     return log
 
 
-class Archiving:
-    """An archive that notes what it is given, and may be out of reach."""
+class Archiving(MemoryArchive):
+    """An archive that may be out of reach."""
 
-    def __init__(self) -> None:
-        self.added: list[Record] = []
-        self.offsets_of: dict[int, int] = {}
-        self.broken = False
+    broken = False
 
     async def add(self, records: Sequence[Record], *, offset: int, partition: int) -> None:
         if self.broken:
             raise DriverError("the archive is out of reach")
-        self.added += records
-        self.offsets_of[partition] = offset
+        await super().add(records, offset=offset, partition=partition)
 
 
 @asynccontextmanager
@@ -107,16 +104,18 @@ async def test_nothing_is_promised_before_the_log_has_said_how_many_partitions_i
         await subject.barrier()
 
 
+def archiving(log: MemoryEventLog, store: MemoryStateStore, archive: Archiving) -> Projector:
+    return Projector(log, store, FakeClock(), Settings(), partition=1, archive=archive)
+
+
+async def archived(archive: Archiving) -> list[Record]:
+    found = [record for each in WORKFLOWS for record in await archive.read(each)]
+    return sorted(found, key=lambda record: record.offset)
+
+
 async def test_the_archive_has_a_record_before_the_state_says_so() -> None:
     log, store, archive = await filled_log(), MemoryStateStore(), Archiving()
-    subject = Projector(
-        log,
-        store,
-        FakeClock(),
-        Settings(),
-        partition=1,
-        archive=archive,  # type: ignore[arg-type]  # no more of it is asked
-    )
+    subject = archiving(log, store, archive)
     archive.broken = True
     with pytest.raises(DriverError, match="archive"):
         await subject.step()
@@ -124,9 +123,19 @@ async def test_the_archive_has_a_record_before_the_state_says_so() -> None:
     assert await store.counts() == {}
     archive.broken = False
     await subject.barrier()
-    assert archive.added == list(await log.tail(0, limit=10_000, partition=1))
-    assert archive.offsets_of == {1: await log.last_offset(1)}
+    assert await archived(archive) == list(await log.tail(0, limit=10_000, partition=1))
+    assert await archive.offsets() == {1: await log.last_offset(1)}
     assert await store.offset(1) == await log.last_offset(1)
+
+
+async def test_an_archive_that_was_dropped_is_filled_again() -> None:
+    log, store, archive = await filled_log(), MemoryStateStore(), Archiving()
+    await archiving(log, store, archive).barrier()
+    rows = await store.load(WORKFLOWS)
+    await archive.reset()
+    await archiving(log, store, archive).barrier()
+    assert await archived(archive) == list(await log.tail(0, limit=10_000, partition=1))
+    assert await store.load(WORKFLOWS) == rows
 
 
 async def test_offsets_without_records_are_no_lag() -> None:
