@@ -1,6 +1,8 @@
 """What all tests share: one seed, shown whenever a test that drew from it fails."""
 
 import secrets
+import socket
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -27,3 +29,13 @@ def seed(request: pytest.FixtureRequest) -> int:
     value = secrets.randbits(32) if option == "random" else int(option)
     request.node.add_report_section("setup", "seed", f"run again with --seed={value}")
     return value
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """The address of a server that takes connections and says nothing.
+
+    (kafka-python leaves sockets of refused connections open for the garbage collector.)
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 from kafka import TopicPartition
@@ -121,16 +120,6 @@ async def installation() -> AsyncIterator[Installation]:
     await asyncio.to_thread(ensure_topics, made.kafka)
     yield made
     await made.close()
-
-
-@pytest.fixture
-def mute() -> Iterator[str]:
-    """The address of a server that takes connections and says nothing.
-
-    (kafka-python leaves sockets of refused connections open for the garbage collector.)
-    """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 class TestCrash:
