@@ -6,19 +6,17 @@ them, and the projector does the rest again.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
+from orchx.adapters.listing_cursor import cursor_behind, place_of
 from orchx.adapters.sqlite_connection import Row, RowInsert
 from orchx.adapters.sqlite_pages import Pages
 from orchx.adapters.sqlite_session import SqliteSession
-from orchx.errors import InvalidRequest
 from orchx.ports.state_store import Filter, Page, WorkflowSummary
 
 PAGE_MAX: Final = 1_000
@@ -82,8 +80,6 @@ _LABEL: Final = (
 
 _encoder: Final = msgspec.json.Encoder()
 _summaries: Final = msgspec.json.Decoder(list[WorkflowSummary])
-_Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]  # what SQLite can hold
-_cursor: Final = msgspec.json.Decoder(tuple[_Moment, str])
 
 
 class SqliteStateStore:
@@ -139,7 +135,7 @@ class SqliteStateStore:
         found, cut = await self._summaries(Pages(query), (*values, limit + 1))
         page = found[:limit]
         more = cut or len(found) > limit
-        return Page(workflows=page, cursor=_cursor_at(page[-1]) if more else None)
+        return Page(workflows=page, cursor=cursor_behind(page[-1]) if more else None)
 
     async def unfinished(self, *, after_id: str, limit: int) -> Sequence[WorkflowSummary]:
         """Return non-terminal workflows in id order."""
@@ -200,18 +196,5 @@ def _where(filter_: Filter) -> tuple[str, Row]:
         values += label
     if filter_.cursor is not None:
         clauses.append("(created_at_ms, workflow_id) < (?, ?)")
-        values += _position_of(filter_.cursor)
+        values += place_of(filter_.cursor)
     return " AND ".join(clauses), tuple(values)
-
-
-def _cursor_at(summary: WorkflowSummary) -> str:
-    place = _encoder.encode((summary.created_at_ms, summary.workflow_id))
-    return base64.urlsafe_b64encode(place).decode().rstrip("=")
-
-
-def _position_of(cursor: str) -> tuple[int, str]:
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        return _cursor.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
-        raise InvalidRequest(f"not a cursor of this listing: {cursor[:100]!r}") from error

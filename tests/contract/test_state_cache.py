@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 from orchx.ports.state_cache import CacheView, StateCache
 from orchx.ports.state_store import WorkflowSummary
+from tests import summaries
 
 P = 3  # the partition that most tests use
 
 
 def summary(workflow_id: str, task: str = "/do/0", **changes: object) -> WorkflowSummary:
-    made = WorkflowSummary(
-        workflow_id=workflow_id,
-        status="running",
-        namespace="n",
-        name="d",
-        version="1.0.0",
-        tenant="acme",
-        type=None,
-        priority=5,
-        deadline_ms=None,
-        created_at_ms=100,
-        updated_at_ms=100,
-        task=task,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return summaries.summary(workflow_id, 100, task=task, **changes)
 
 
 async def view(cache: StateCache, *workflow_ids: str, partition: int = P) -> CacheView:

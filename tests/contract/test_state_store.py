@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
 from orchx.errors import InvalidRequest
-from orchx.ports.state_store import Filter, StateStore, WorkflowSummary
+from orchx.ports.state_store import Filter, StateStore
+from tests.summaries import summary
 
 LARGE = "WzE4NDQ2NzQ0MDczNzA5NTUxNjE2LCJhIl0"  # [18446744073709551616,"a"]
-
-
-def summary(workflow_id: str, created_at_ms: int = 100, **changes: object) -> WorkflowSummary:
-    made = WorkflowSummary(
-        workflow_id=workflow_id,
-        status="running",
-        namespace="n",
-        name="d",
-        version="1.0.0",
-        tenant="acme",
-        type=None,
-        priority=5,
-        deadline_ms=None,
-        created_at_ms=created_at_ms,
-        updated_at_ms=created_at_ms,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 async def ids(store: StateStore, filter_: Filter) -> list[str]:

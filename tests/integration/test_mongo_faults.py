@@ -23,9 +23,10 @@ from orchx.domain.services import Service
 from orchx.errors import Conflict, DriverError, Unavailable
 from orchx.ports.catalog import StoredDefinition
 from orchx.ports.deliveries import Delivery
-from orchx.ports.state_store import Filter, WorkflowSummary
+from orchx.ports.state_store import Filter
 from orchx.settings import MongoSettings
 from tests import servers
+from tests.summaries import summary
 
 TIMEOUT_MS = 1_000
 SLACK_S = 4.0
@@ -59,23 +60,6 @@ async def connect(settings: MongoSettings, reach: Reach) -> AsyncIterator[Connec
     """Connects like another process, to the same database, which is dropped in the end."""
     yield lambda: reach(settings)
     await reach(settings)._open().drop_database(settings.database)
-
-
-def summary(workflow_id: str, **changes: Any) -> WorkflowSummary:
-    made = WorkflowSummary(
-        workflow_id=workflow_id,
-        status="running",
-        namespace="n",
-        name="d",
-        version="1.0.0",
-        tenant="acme",
-        type=None,
-        priority=5,
-        deadline_ms=None,
-        created_at_ms=100,
-        updated_at_ms=100,
-    )
-    return replace(made, **changes)
 
 
 def definition(name: str = "d", digest: str = "x", **changes: Any) -> StoredDefinition:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,27 +17,13 @@ from orchx.errors import DriverError, OrchxError, Unavailable
 from orchx.ports.state_cache import CacheView
 from orchx.ports.state_store import WorkflowSummary
 from orchx.settings import RedisSettings
-from tests import servers
+from tests import servers, summaries
 
 P = 3
 
 
 def summary(workflow_id: str, task: str = "/do/0", **changes: object) -> WorkflowSummary:
-    made = WorkflowSummary(
-        workflow_id=workflow_id,
-        status="running",
-        namespace="n",
-        name="d",
-        version="1.0.0",
-        tenant="acme",
-        type=None,
-        priority=5,
-        deadline_ms=None,
-        created_at_ms=100,
-        updated_at_ms=100,
-        task=task,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return summaries.summary(workflow_id, 100, task=task, **changes)
 
 
 class LateConnection(RedisConnection):

@@ -7,10 +7,9 @@ import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from orchx.adapters.loopback_ports import FREE_PORTS as FREE_PORTS
+
 HOST = "127.0.0.1"
-# Between the ports of Ray's workers and those of Serve's replicas, and below those that the
-# kernel gives to outgoing connections: nobody takes one between our choice and its use.
-FREE_PORTS = range(20_000, 30_000)
 MAX_TRIES = 1_000
 _CONNECT_TIMEOUT_S = 1.0
 

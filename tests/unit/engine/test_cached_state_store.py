@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 import structlog
@@ -16,25 +15,13 @@ from orchx.ports.state_store import Filter, WorkflowSummary
 from orchx.testing.memory_state_cache import MemoryStateCache
 from orchx.testing.memory_state_store import MemoryStateStore
 from orchx.testing.virtual_clock import VirtualClock
+from tests import summaries
 
 LATE_S = STALE_MS / 1000 + 1
 
 
 def summary(workflow_id: str, change: int = 0) -> WorkflowSummary:
-    made = WorkflowSummary(
-        workflow_id=workflow_id,
-        status="running",
-        namespace="n",
-        name="d",
-        version="1.0.0",
-        tenant="acme",
-        type=None,
-        priority=5,
-        deadline_ms=None,
-        created_at_ms=100,
-        updated_at_ms=100,
-    )
-    return replace(made, seq=change)
+    return summaries.summary(workflow_id, seq=change)
 
 
 class Faults:
