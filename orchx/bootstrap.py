@@ -35,6 +35,7 @@ from orchx.engine.environment import Directory, SchemaChecker, World
 from orchx.engine.gateway import EngineGateway
 from orchx.engine.outbox import Outbox
 from orchx.engine.owner import Owner
+from orchx.engine.partition_keeper import PartitionKeeper
 from orchx.engine.placement import Station, Stations
 from orchx.engine.plans import Plans
 from orchx.engine.projection import Projection
@@ -49,7 +50,13 @@ from orchx.learning.static_policy import StaticPolicy
 from orchx.ports.catalog import Catalog
 from orchx.ports.cpu_executor import CpuExecutor
 from orchx.ports.event_log import EventLog
-from orchx.ports.supervision import DispatcherLink, OwnerLink, SupervisorLink
+from orchx.ports.membership import Membership
+from orchx.ports.supervision import (
+    DispatcherLink,
+    OwnerLink,
+    StateServiceLink,
+    SupervisorLink,
+)
 from orchx.ports.task_pool import OutcomeSink, TaskPoolLink
 from orchx.settings import Settings
 from orchx.stores import open_stores
@@ -149,10 +156,12 @@ def build_owner(
 
 @dataclass(slots=True, kw_only=True)
 class DispatcherParts:
-    """A Dispatcher, what watches over it, and what keeps its queue small."""
+    """A Dispatcher, what gives it work and watches over it, and what keeps its queue small."""
 
     dispatcher: Dispatcher
     supervision: Supervision
+    membership: Membership
+    keeper: PartitionKeeper
     retention: CommandRetention
 
 
@@ -161,16 +170,13 @@ def build_dispatcher(
     *,
     shared: Sequence[OwnerLink],
     dedicated: Sequence[OwnerLink],
-    barrier: Callable[[], Awaitable[object]],
+    state: StateServiceLink,
 ) -> DispatcherParts:
     """Build the Dispatcher of these owners."""
-
-    async def up_to_date() -> None:
-        await barrier()
-
     clock = SystemClock()
     stores = open_stores(settings)
     queue = stores.command_queue(consumes=True)
+    membership = stores.membership()
     now_ms = clock.now_ms()
     stations = Stations(
         [
@@ -196,18 +202,28 @@ def build_dispatcher(
         ),
         resolver=Resolver(stores.catalog(), queue, stores.event_log()),
         clock=clock,
+        membership=membership,
     )
     supervision = Supervision(
         dispatcher,
         queue=queue,
         store=stores.state_store(),
-        barrier=up_to_date,
+        state=state,
         clock=clock,
         owners=settings.owners,
         sweep=settings.sweep,
     )
-    retention = CommandRetention(queue, clock, settings.retention, up_to_date)
-    return DispatcherParts(dispatcher=dispatcher, supervision=supervision, retention=retention)
+
+    async def up_to_date() -> None:
+        await state.barrier(range(membership.count))
+
+    return DispatcherParts(
+        dispatcher=dispatcher,
+        supervision=supervision,
+        membership=membership,
+        keeper=PartitionKeeper(supervision, clock),
+        retention=CommandRetention(queue, clock, settings.retention, up_to_date),
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -238,7 +254,8 @@ def build_state_service(settings: Settings, sink: CommandSink) -> StateServicePa
         )
 
     return StateServiceParts(
-        projection=Projection(log, clock, projector), indexer=stores.command_indexer()
+        projection=Projection(log, store, clock, projector, alone=stores.alone),
+        indexer=stores.command_indexer(),
     )
 
 
@@ -257,7 +274,7 @@ def build_reporter(settings: Settings) -> ReporterParts:
     outbox = stores.deliveries()
     sender = HttpWebhookSender(settings, webhook_secret(settings))
     return ReporterParts(
-        reporter=Reporter(stores.event_log(), outbox, sender, clock, settings),
+        reporter=Reporter(stores.event_log(), outbox, sender, clock, settings, alone=stores.alone),
         retention=DeliveryRetention(outbox, clock, settings.retention),
     )
 

@@ -150,6 +150,9 @@ class KafkaSettings(_Section):
     sasl_password: SecretStr | None = None
     ssl_cafile: Path | None = Field(None, description="PEM; the system's own if absent")
     request_timeout_ms: int = Field(15_000, ge=1_000)
+    session_timeout_ms: int = Field(
+        10_000, ge=6_000, description="how long an engine may be silent before others take over"
+    )
     in_flight_bytes: int = Field(67_108_864, ge=1_048_576, description="sent, not yet durable")
     window_bytes: int = Field(
         268_435_456, ge=1_048_576, description="of the log's end that a process keeps in memory"
@@ -185,6 +188,12 @@ class Settings(BaseSettings):
         "embedded", description="files on one machine, or Kafka, Redis and MongoDB"
     )
     data_dir: Path = Path("orchx-data")
+    engine: str = Field(
+        "",
+        pattern=r"^[a-zA-Z0-9._-]{0,200}$",
+        description="this engine's name among those that share Kafka, the same after a restart; "
+        "made of the host's name, the namespace and the data folder if empty",
+    )
     namespace: str = Field("orchx", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Ray namespace")
     task_modules: tuple[str, ...] = Field(
         (), description="modules that register @orchx.task functions"

@@ -7,14 +7,18 @@ nothing before it is used.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
+import socket
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from orchx.adapters.kafka_command_indexer import CommandIndexer
 from orchx.adapters.kafka_command_queue import KafkaCommandQueue
 from orchx.adapters.kafka_connection import partition_of
 from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_event_log import KafkaEventLog
+from orchx.adapters.kafka_membership import KafkaMembership
 from orchx.adapters.kafka_recent_commands import RecentCommands
 from orchx.adapters.kafka_topics import ensure_topics
 from orchx.adapters.mongo_archive import MongoArchive
@@ -31,13 +35,18 @@ from orchx.adapters.sqlite_event_log import SqliteEventLog
 from orchx.adapters.sqlite_state_store import SqliteStateStore
 from orchx.adapters.system_clock import SystemClock
 from orchx.engine.cached_state_store import CachedStateStore
+from orchx.engine.sole_membership import SoleMembership
+from orchx.errors import Bug
 from orchx.ports.archive import Archive
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import CommandQueue
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
+from orchx.ports.membership import Membership
 from orchx.ports.state_store import StateStore
 from orchx.settings import Settings
+
+_UNNAMEABLE: Final = re.compile(r"[^a-zA-Z0-9._-]")
 
 
 class Stores(Protocol):
@@ -49,6 +58,15 @@ class Stores(Protocol):
 
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
         """Open the command queue; `consumes`: for whoever takes commands off it."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether one engine has these stores to itself."""
+        ...
+
+    def membership(self) -> Membership:
+        """Join the engines that share these stores, where there may be several."""
         ...
 
     def state_store(self) -> StateStore:
@@ -87,6 +105,15 @@ def data_file(settings: Settings, name: str) -> Path:
     return settings.data_dir / name
 
 
+def engine_name(settings: Settings) -> str:
+    """Return this engine's name among those that share the stores."""
+    if settings.engine:
+        return settings.engine
+    place = f"{settings.namespace} {settings.data_dir.absolute()}"
+    digest = hashlib.sha256(place.encode()).hexdigest()[:8]
+    return f"{_UNNAMEABLE.sub('-', socket.gethostname())[:100]}-{digest}"
+
+
 async def prepare_stores(settings: Settings) -> Settings:
     """Make what the stores need before their first use, and see that they can be used.
 
@@ -119,6 +146,8 @@ async def prepare_stores(settings: Settings) -> Settings:
 class EmbeddedStores:
     """Files on one machine: a `Stores`."""
 
+    alone = True
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
@@ -129,6 +158,10 @@ class EmbeddedStores:
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
         """Open the command queue."""
         return SqliteCommandQueue(self._file("commands.db"))
+
+    def membership(self) -> Membership:
+        """Return that of an engine that serves everything."""
+        return SoleMembership()
 
     def state_store(self) -> StateStore:
         """Open the current states."""
@@ -159,10 +192,13 @@ class EmbeddedStores:
 class KafkaStores:
     """Kafka, MongoDB and Redis: a `Stores`. All that use MongoDB share one connection."""
 
+    alone = False
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._mongodb = MongoConnection(settings.mongodb)
         self._recent = RecentCommands()
+        self._consuming: KafkaCommandQueue | None = None
 
     def event_log(self) -> EventLog:
         """Open the event log, with the archive behind its window."""
@@ -171,8 +207,20 @@ class KafkaStores:
 
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
         """Open the command queue; `consumes`: for whoever takes commands off it."""
-        return KafkaCommandQueue(
+        queue = KafkaCommandQueue(
             self._settings.kafka, self._mongodb, consumes=consumes, recent=self._recent
+        )
+        if consumes:
+            self._consuming = queue
+        return queue
+
+    def membership(self) -> Membership:
+        """Join the engines; to be called where commands are taken off the queue."""
+        queue = self._consuming
+        if queue is None:
+            raise Bug("partitions are shared where commands are taken off the queue")
+        return KafkaMembership(
+            self._settings.kafka, engine_name(self._settings), watermarks=queue.watermarks
         )
 
     def state_store(self) -> StateStore:

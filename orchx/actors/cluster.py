@@ -30,6 +30,7 @@ from orchx.settings import Settings
 
 # All methods return at once or wait for something short: the number only bounds a flood.
 MAX_CONCURRENCY = 5_000
+LEAVE_TIMEOUT_S = 8.0
 START_TIMEOUT_S = 300.0  # the projection of a long log may have to be made first
 
 # Ray takes "127.0.0.1" for a wish to be reachable and puts the host's own address in its
@@ -161,6 +162,9 @@ def _wait_ready(actors: Mapping[str, ActorHandle[Any]]) -> Mapping[str, str]:
 
 def stop_engine(settings: Settings) -> None:
     """End every actor of the engine; what they had accepted is in the stores."""
+    with suppress(ValueError, ray.exceptions.RayError):  # others take over a little later then
+        dispatcher: Any = ray.get_actor(names.DISPATCHER, namespace=settings.namespace)
+        ray.get(dispatcher.leave.remote(), timeout=LEAVE_TIMEOUT_S)
     for name in names.everything(settings):
         try:
             ray.kill(ray.get_actor(name, namespace=settings.namespace), no_restart=True)

@@ -8,7 +8,7 @@ import msgspec
 
 from orchx import bootstrap
 from orchx.actors import names
-from orchx.actors.links import ProjectorQuestions, RayOwnerLink
+from orchx.actors.links import RayOwnerLink, RayStateServiceLink
 from orchx.actors.message_parts import first_message
 from orchx.actors.shell import Shell
 from orchx.adapters.system_clock import SystemClock
@@ -38,10 +38,12 @@ class DispatcherActor(Shell):
             dedicated=[
                 RayOwnerLink(self.handles, n, timeout_s) for n in names.dedicated_owners(settings)
             ],
-            barrier=ProjectorQuestions(self.handles).barrier,
+            state=RayStateServiceLink(self.handles),
         )
         self._dispatcher = parts.dispatcher
         self._supervision = parts.supervision
+        self._membership = parts.membership
+        self._keeper = parts.keeper
         roster = parts.dispatcher.roster
         self.metrics.gauge(
             "workflows_waiting", "Workflows that wait for a place", lambda: roster.waiting
@@ -52,13 +54,21 @@ class DispatcherActor(Shell):
         self.metrics.gauge(
             "workflows_known", "Workflows that are not over", lambda: len(roster.entries)
         )
+        self.metrics.gauge(
+            "partitions_held",
+            "Partitions of the command queue that this engine serves",
+            lambda: len(parts.dispatcher.held),
+        )
         self.keep(self._run())
         self.keep(forget_for_ever(parts.retention, SystemClock()))
 
     async def _run(self) -> None:
         everyone = names.everything(self.settings)
         self.watch_over([name for name in everyone if name != names.DISPATCHER])
-        await self._supervision.recover()  # which waits for the projector, frozen or not
+        self.keep(self._membership.run(self._keeper))
+        self.keep(self._keeper.run())
+        await self._membership.joined()
+        await self._keeper.settled()  # which waits for the projector, frozen or not
         self._ready.set()
         self.push_metrics()
         await self._supervision.run()
@@ -104,6 +114,10 @@ class DispatcherActor(Shell):
         message, left = first_message(await watchers.endings(watcher, timeout_s))
         watchers.hand_back(watcher, left)
         return message
+
+    async def leave(self) -> None:
+        """Hand everything over to the other engines, if there are any: this one ends."""
+        await self._membership.leave()
 
     def _refuse_until_ready(self) -> None:
         if not self._ready.is_set():

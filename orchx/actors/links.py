@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -53,6 +53,12 @@ class RayOwnerLink(_ActorLink):
             self._name, "reconcile", _encode(expected), timeout_s=self._timeout_s
         )
         return _decode_status(answer)
+
+    async def release(self, workflow_ids: Sequence[str]) -> None:
+        """Have the owner let go of workflows."""
+        await self._handles.ask(
+            self._name, "release", _encode(workflow_ids), timeout_s=self._timeout_s
+        )
 
 
 class RayProcessLink(_ActorLink):
@@ -222,6 +228,29 @@ class RayMetricsLink:
     def push(self, process: str, exposition: bytes) -> None:
         """Push a snapshot."""
         self._handles.push(names.PROJECTOR, "metrics_pushed", process, exposition)
+
+
+class RayStateServiceLink:
+    """From the Dispatcher to the projector and the reporter."""
+
+    def __init__(self, handles: Handles, timeout_s: float = 15.0) -> None:
+        self._handles = handles
+        self._timeout_s = timeout_s
+
+    def serve(self, partitions: Collection[int]) -> None:
+        """Push which partitions are this engine's."""
+        message = _encode(sorted(partitions))
+        self._handles.push(names.PROJECTOR, "serve", message)
+        self._handles.push(names.REPORTER, "serve", message)
+
+    async def barrier(self, partitions: Collection[int]) -> None:
+        """Return when the projection holds what is in the log now of these partitions."""
+        await self._handles.ask(
+            names.PROJECTOR,
+            "barrier_of",
+            _encode(sorted(partitions)),
+            timeout_s=self._timeout_s,
+        )
 
 
 class ProjectorQuestions:

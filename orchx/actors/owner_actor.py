@@ -54,6 +54,10 @@ class WorkflowActor(Shell):
         """Take outcomes of calls."""
         self._owner.outcomes(_decode_outcomes(outcomes))
 
+    async def release(self, workflow_ids: bytes) -> None:
+        """Let go of workflows that another engine is to own."""
+        await self._owner.release(_decode_ids(workflow_ids))
+
     async def reconcile(self, expected: bytes) -> bytes:
         """Renew the lease and compare."""
         await self._ready.wait()

@@ -14,6 +14,7 @@ from orchx.engine.retention import forget_for_ever
 from orchx.settings import Settings
 
 _encode = msgspec.msgpack.Encoder().encode
+_decode_partitions = msgspec.msgpack.Decoder(list[int]).decode
 
 
 class ProjectorActor(Shell):
@@ -39,6 +40,14 @@ class ProjectorActor(Shell):
 
     async def _measure(self) -> None:
         self._lag = await self._projection.lag()
+
+    async def serve(self, partitions: bytes) -> None:
+        """Project these partitions."""
+        self._projection.serve(_decode_partitions(partitions))
+
+    async def barrier_of(self, partitions: bytes) -> None:
+        """Return when everything durable now of these partitions is projected."""
+        await self._projection.barrier(_decode_partitions(partitions))
 
     async def barrier(self) -> bytes:
         """Return when everything durable now is projected: up to where, by partition."""
@@ -68,6 +77,10 @@ class ReporterActor(Shell):
         self.keep(self.every(1.0, self._measure))
         self.push_metrics()
         self._ready.set()
+
+    async def serve(self, partitions: bytes) -> None:
+        """Report on everything, if this engine is the one that does."""
+        self._reporter.serve(_decode_partitions(partitions))
 
     async def _measure(self) -> None:
         self._lag = await self._reporter.lag()

@@ -5,21 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import structlog
 
 from orchx.adapters.coalesced_query import CoalescedQuery
 from orchx.adapters.kafka_command_reader import KafkaCommandReader
-from orchx.adapters.kafka_command_records import PoisonedRecord, Received, receive
+from orchx.adapters.kafka_command_records import (
+    PoisonedRecord,
+    Received,
+    ReceivedCommand,
+    decode_command,
+    receive,
+)
 from orchx.adapters.kafka_command_window import CommandWindow
 from orchx.adapters.kafka_connection import Topics
+from orchx.adapters.mongo_command_index import MongoCommandIndex
+from orchx.adapters.mongo_command_progress import Acknowledged, MongoCommandProgress
+from orchx.adapters.mongo_connection import MongoConnection
 from orchx.errors import Bug, DriverError, OrchxError, Unavailable
 from orchx.settings import KafkaSettings
 
 POLL_WAIT_MS: Final = 200
-COMMIT_INTERVAL_S: Final = 1.0
+SAVE_INTERVAL_S: Final = 1.0
+RESTORE_PAGE: Final = 500
+ARRIVALS_WAIT_S: Final = 1.0
 RESTART_PAUSE_S: Final = 1.0
 CATCH_UP_TIMEOUT_S: Final = 10.0
 CLOSE_CATCH_UP_S: Final = 2.0
@@ -27,21 +38,17 @@ CLOSE_CATCH_UP_S: Final = 2.0
 logger = structlog.get_logger(__name__)
 
 
-def group_of(settings: KafkaSettings) -> str:
-    """Return the group whose committed offsets say what is acknowledged."""
-    return f"{settings.topic_prefix}.dispatcher"
-
-
 class CommandFeed:
-    """Reads the topic into a window from the group's committed offsets on.
+    """Reads partitions of the topic into a window, from what is acknowledged on.
 
-    Every `COMMIT_INTERVAL_S` the window's watermarks are committed: what is acknowledged above
-    them comes again after a crash. For now one process has all partitions.
+    Every `SAVE_INTERVAL_S` what is acknowledged is stored: what was later comes again after a
+    crash. What the topic has forgotten without its having been acknowledged, the index has.
     """
 
     def __init__(
         self,
         settings: KafkaSettings,
+        connection: MongoConnection,
         ends: CoalescedQuery[dict[int, int]],
         window: CommandWindow | None = None,
     ) -> None:
@@ -49,22 +56,87 @@ class CommandFeed:
 
         Args:
             settings: where Kafka is.
+            connection: to the database with the index, and with what is acknowledged.
             ends: asks for the topic's end offsets.
             window: what is filled; one with the usual bounds if absent.
         """
         self.window = CommandWindow() if window is None else window
         self._topic = Topics(settings.topic_prefix).commands
-        self._reader = KafkaCommandReader(
-            settings, self._topic, "command-window", group=group_of(settings)
-        )
+        self._reader = KafkaCommandReader(settings, self._topic, "command-window")
+        self._progress_store = MongoCommandProgress(connection)
+        self._index = MongoCommandIndex(connection)
         self._ends = ends
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._progress = asyncio.Event()
         self._failure: OrchxError | None = None
         self._missed = 0
-        self._committed: dict[int, int] = {}
-        self._committed_at_s = -COMMIT_INTERVAL_S
+        self._saved: dict[int, int] = {}  # of each partition, as of which of its changes
+        self._saved_at_s = -SAVE_INTERVAL_S
+        self._between_polls = asyncio.Lock()
+        self._reassigned = False
+
+    async def hold(self, partitions: Collection[int]) -> None:
+        """Read these partitions, and no others.
+
+        Raises:
+            DriverError, Unavailable: what is new could not be taken on, or what is acknowledged
+                of what is given up could not be stored; the latter is given up all the same.
+        """
+        async with self._between_polls:
+            held = self.window.next_offsets().keys()
+            left, new = held - set(partitions), sorted(set(partitions) - held)
+            try:
+                if left:
+                    await self._save(left)
+            finally:
+                self.window.revoke(sorted(left))
+                self._reassigned = True
+            if new:
+                await self._take_over(new)
+        self._signal()
+
+    async def _take_over(self, partitions: Sequence[int]) -> None:
+        known = await self._progress_store.take_over(partitions)
+        ends, beginnings = await self._ends.get(), await self._reader.beginnings()
+        for partition, one in known.items():
+            if one.watermark > ends.get(partition, 0):  # the topic was made anew
+                logger.error("acknowledged beyond the end", topic=self._topic, partition=partition)
+                known = {**known, partition: Acknowledged()}
+        self.window.assign(known)
+        try:
+            for partition, one in known.items():
+                await self._restore(partition, one.watermark, beginnings.get(partition, 0))
+        except BaseException:
+            self.window.revoke(partitions)
+            raise
+
+    async def _restore(self, partition: int, first: int, behind: int) -> None:
+        """Have from the index what is not acknowledged and not on the topic any more."""
+        while first < behind:
+            page = await self._index.between(partition, first, behind, limit=RESTORE_PAGE)
+            first = page[-1][0] + 1 if len(page) == RESTORE_PAGE else behind
+            received = [
+                ReceivedCommand(
+                    partition=partition,
+                    offset=offset,
+                    timestamp_ms=0,
+                    payload=payload,
+                    command=decode_command(payload),
+                )
+                for offset, payload in page
+            ]
+            self.window.restore(partition, received, first)
+            if received:
+                logger.warning("commands outlived the topic", topic=self._topic, count=len(page))
+
+    async def arrived(self, after_position: int) -> None:
+        """Return once something is in the window behind a position, or after a while."""
+        self.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ARRIVALS_WAIT_S):
+                while self.window.last_position <= after_position:
+                    await self._progress.wait()
 
     async def catch_up(self) -> dict[int, int]:
         """Wait until all that was on the topic when this was called is in the window.
@@ -79,11 +151,11 @@ class CommandFeed:
         ends = await self._ends.get()
         try:
             async with asyncio.timeout(CATCH_UP_TIMEOUT_S) as patience:
-                left = self._unread(ends)
+                left = self.window.unread(ends)
                 while left and not self.window.full:
                     self._raise_failure()
                     await self._progress.wait()
-                    before, left = left, self._unread(ends)
+                    before, left = left, self.window.unread(ends)
                     if left < before:  # a long topic takes its time
                         patience.reschedule(asyncio.get_running_loop().time() + CATCH_UP_TIMEOUT_S)
         except TimeoutError as error:
@@ -99,7 +171,7 @@ class CommandFeed:
             self._task = asyncio.create_task(self._run(), name="command-feed")
 
     async def close(self) -> None:
-        """Stop reading, commit the watermarks and let go of the connections."""
+        """Stop reading, store what is acknowledged and let go of the connections."""
         if self._closing:
             return
         if self._task is not None and self.window.expects:
@@ -110,16 +182,8 @@ class CommandFeed:
         self._closing = True
         if self._task is not None:
             await asyncio.wait((self._task,))  # ends when the poll under way does
-            await self._commit()
+            await self._save_or_warn()
         await self._reader.close()
-
-    def _unread(self, ends: dict[int, int]) -> int:
-        """Return how much is to be read; before it is known from where on, all of it."""
-        return self.window.unread(ends) if self._assigned else sum(ends.values()) + 1
-
-    @property
-    def _assigned(self) -> bool:
-        return bool(self.window.next_offsets())
 
     def _raise_failure(self) -> None:
         if self._closing:
@@ -144,22 +208,30 @@ class CommandFeed:
             self._signal()
 
     async def _follow(self) -> None:
-        if not self._assigned:
-            self._committed = dict(await self._reader.committed())
-            self.window.assign(self._committed)
-        await self._reader.follow(self.window.next_offsets())
-        held = False
+        self._reassigned, held = True, False
         while not self._closing:
-            if held != self.window.full:
-                held = not held
-                await self._reader.hold(held)
-            batch = await self._reader.poll(receive, POLL_WAIT_MS)
-            self.window.take(batch.items, batch.next_offsets)
-            self._failure = None
+            async with self._between_polls:
+                if self._reassigned:
+                    await self._reader.follow(self.window.next_offsets())
+                    self._reassigned, held = False, False
+                if held != self.window.full:
+                    held = not held
+                    await self._reader.hold(held)
+                if self.window.next_offsets():
+                    batch = await self._reader.poll(receive, POLL_WAIT_MS)
+                    self.window.take(batch.items, batch.next_offsets)
+                    self._failure = None
+                    self._report(batch.items)
             self._signal()
-            self._report(batch.items)
-            if time.monotonic() - self._committed_at_s >= COMMIT_INTERVAL_S:
-                await self._commit()
+            if time.monotonic() - self._saved_at_s >= SAVE_INTERVAL_S:
+                await self._save_or_warn()
+            if not self.window.next_offsets():
+                await self._wait_for_partitions()
+
+    async def _wait_for_partitions(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_WAIT_MS / 1000):
+                await self._progress.wait()
 
     def _report(self, received: Sequence[Received]) -> None:
         """Log what was left out; the indexer keeps copies of what is poisoned."""
@@ -168,29 +240,34 @@ class CommandFeed:
                 logger.error("not a command, skipped", topic=self._topic, **one.where())
         if self.window.missed > self._missed:
             logger.error(
-                "commands expired before they were acknowledged",
+                "records expired before they were read",
                 topic=self._topic,
                 count=self.window.missed - self._missed,
             )
             self._missed = self.window.missed
 
-    async def _commit(self) -> None:
-        """Commit watermarks that have changed. If it fails, the next time does it."""
-        self._committed_at_s = time.monotonic()
-        watermarks = self.window.watermarks()
-        changed = {
-            partition: offset
-            for partition, offset in watermarks.items()
-            if self._committed.get(partition) != offset
-        }
-        if not changed:
-            return
+    async def store(self) -> None:
+        """Store what is acknowledged, now.
+
+        Raises:
+            Unavailable, DriverError: it was not stored.
+        """
+        async with self._between_polls:
+            await self._save(self.window.next_offsets())
+
+    async def _save_or_warn(self) -> None:
+        """Store what is acknowledged. If it fails, the next time does it."""
+        self._saved_at_s = time.monotonic()
         try:
-            await self._reader.commit(changed)
-        except DriverError as error:
-            logger.warning("acknowledgements not committed", error=str(error))
-        else:
-            self._committed.update(changed)
+            await self.store()
+        except OrchxError as error:
+            logger.warning("acknowledgements not stored", error=str(error))
+
+    async def _save(self, partitions: Collection[int]) -> None:
+        changes = self.window.changes()
+        changed = [number for number in partitions if self._saved.get(number) != changes[number]]
+        await self._progress_store.save({n: self.window.acknowledged(n) for n in changed})
+        self._saved.update((number, changes[number]) for number in changed)
 
     def _signal(self) -> None:
         """Have those who wait look again."""

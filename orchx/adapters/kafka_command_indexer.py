@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -22,6 +22,7 @@ from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_recent_commands import KnownCommand, RecentCommands
 from orchx.adapters.mongo_command_index import MongoCommandIndex
 from orchx.adapters.mongo_connection import MongoConnection
+from orchx.adapters.system_clock import SystemClock
 from orchx.errors import OrchxError
 from orchx.settings import KafkaSettings
 
@@ -59,6 +60,7 @@ class CommandIndexer:
         self._index = MongoCommandIndex(connection)
         self._dead_letters = KafkaDeadLetters(settings)
         self._recent = recent
+        self._clock = SystemClock()
         self._stored: dict[int, int] | None = None
         self._unstored: ReadBatch[Received] | None = None
         self._closing = False
@@ -116,6 +118,7 @@ class CommandIndexer:
         if not changed:
             return
         await self._note_expired(batch.items, stored)
+        await self._note_skipped(batch, changed, stored)
         await self._index.add(self._first_of_each(batch.items))
         for one in batch.items:
             if isinstance(one, PoisonedRecord):
@@ -164,3 +167,17 @@ class CommandIndexer:
                     count=one.offset - stored.get(one.partition, 0),
                 )
                 await self._index.note_pruned(timestamp_ms)
+
+    async def _note_skipped(
+        self, batch: ReadBatch[Received], changed: Mapping[int, int], stored: Mapping[int, int]
+    ) -> None:
+        """Note it where reading moved on before there was a record to tell when they expired."""
+        seen = {one.partition for one in batch.items}
+        skipped = [number for number in changed if number not in seen]
+        if not skipped:
+            return
+        beginnings = await self._reader.beginnings()
+        for number in skipped:
+            if stored.get(number, 0) < beginnings.get(number, 0):
+                await self._index.note_pruned(self._clock.now_ms())
+                return

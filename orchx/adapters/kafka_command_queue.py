@@ -8,12 +8,12 @@ and lags behind it by some 100 ms.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from orchx.adapters.coalesced_query import CoalescedQuery
-from orchx.adapters.kafka_command_feed import CommandFeed, group_of
+from orchx.adapters.kafka_command_feed import CommandFeed
 from orchx.adapters.kafka_command_lookup import CommandLookup
 from orchx.adapters.kafka_command_reader import KafkaCommandReader
 from orchx.adapters.kafka_command_records import (
@@ -21,17 +21,21 @@ from orchx.adapters.kafka_command_records import (
     digest_of,
     encode_command,
     key_name,
+    partition_of_command,
 )
-from orchx.adapters.kafka_connection import Topics, partition_of
+from orchx.adapters.kafka_connection import Topics
 from orchx.adapters.kafka_recent_commands import KnownCommand, RecentCommands
 from orchx.adapters.kafka_writer import KafkaWriter, Outgoing
 from orchx.adapters.mongo_command_index import MongoCommandIndex
+from orchx.adapters.mongo_command_progress import MongoCommandProgress
 from orchx.adapters.mongo_connection import MongoConnection
 from orchx.domain.messages import AnyCommand
 from orchx.errors import Bug, Conflict, DriverError, Unavailable
-from orchx.ports.command_queue import Accepted, Backlog
+from orchx.ports.command_queue import Accepted, Backlog, Known
 from orchx.settings import KafkaSettings
 
+OFFER_PAUSE_S: Final = 0.02
+ARRIVALS_BYTES_MAX: Final = 8 * 1_048_576
 PUTS_MAX: Final = 20_000  # ids that are being put at once
 
 
@@ -73,13 +77,12 @@ class KafkaCommandQueue:
         """
         self._topic = Topics(settings.topic_prefix).commands
         self._writer = KafkaWriter(settings, "commands")
-        self._reader = KafkaCommandReader(
-            settings, self._topic, "command-offsets", group=group_of(settings)
-        )
+        self._reader = KafkaCommandReader(settings, self._topic, "command-offsets")
         self._index = MongoCommandIndex(connection)
+        self._progress = MongoCommandProgress(connection)
         self._recent = RecentCommands() if recent is None else recent
         self._ends = CoalescedQuery(self._ask_ends)
-        self._feed = CommandFeed(settings, self._ends) if consumes else None
+        self._feed = CommandFeed(settings, connection, self._ends) if consumes else None
         self._lookup = CommandLookup(
             index=self._index,
             recent=self._recent,
@@ -129,7 +132,7 @@ class KafkaCommandQueue:
         records = [
             Outgoing(
                 topic=self._topic,
-                partition=partition_of(key_name(offer.command), count),
+                partition=partition_of_command(offer.command, count),
                 key=key_name(offer.command).encode(),
                 value=offer.payload,
             )
@@ -162,6 +165,37 @@ class KafkaCommandQueue:
 
     # -- taking ----------------------------------------------------------------------------
 
+    async def hold(self, partitions: Collection[int]) -> None:
+        """Take commands of these partitions from now on, and of no others."""
+        await self._consuming().hold(partitions)
+
+    def watermarks(self) -> Mapping[int, int]:
+        """Return of each partition held the offset below which all is acknowledged."""
+        return self._consuming().window.watermarks()
+
+    async def arrivals(
+        self, *, after_position: int, known: Known
+    ) -> tuple[int, Sequence[AnyCommand]]:
+        """Wait for commands that other processes have put; return them, and a position.
+
+        Those that this engine's ingestion has put are on their way to the Dispatcher by
+        themselves: they are given a moment to be known.
+        """
+        window = self._consuming().window
+        await self._consuming().arrived(after_position)
+        await asyncio.sleep(OFFER_PAUSE_S)
+        found: list[AnyCommand] = []
+        size = 0
+        ids, reached = window.ids(after_position=after_position)
+        for position, command_id in ids:
+            payload = None if known(command_id) else window.payload(command_id)
+            if payload is not None:
+                found.append(decode_command(payload))
+                size += len(payload)
+            if size >= ARRIVALS_BYTES_MAX:
+                return position, found
+        return max(after_position, reached), found
+
     async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
         """Return commands not yet acknowledged, oldest first; see `CommandWindow`.
 
@@ -188,8 +222,8 @@ class KafkaCommandQueue:
     async def backlog(self) -> Backlog:
         """Count what is not acknowledged; commands of no tenant only count in the total.
 
-        By tenant it is counted only where commands are consumed; elsewhere only the total is
-        known, as of the latest commit.
+        Where commands are consumed, those of the partitions held are, by tenant too; elsewhere
+        only the total is known, as of about a second ago.
 
         Raises:
             DriverError, Unavailable: Kafka or MongoDB is out of reach; the text says which.
@@ -198,9 +232,9 @@ class KafkaCommandQueue:
         if self._feed is not None:
             ends, window = await self._feed.catch_up(), self._feed.window
             return Backlog(total=len(window) + window.unread(ends), by_tenant=window.by_tenant())
-        committed = await self._reader.committed()
+        acknowledged = await self._progress.watermarks()
         ends = await self._ends.get()
-        waiting = (max(0, end - committed.get(number, 0)) for number, end in ends.items())
+        waiting = (max(0, end - acknowledged.get(number, 0)) for number, end in ends.items())
         return Backlog(total=sum(waiting), by_tenant={})
 
     def _consuming(self) -> CommandFeed:
@@ -227,10 +261,9 @@ class KafkaCommandQueue:
         await self._index.note_pruned(older_than_ms)
         if self._feed is not None:
             await self._feed.catch_up()
-            below = self._feed.window.watermarks()
+            await self._feed.store()
             self._feed.window.forget(older_than_ms=older_than_ms)
-        else:
-            below = await self._reader.committed()
+        below = await self._progress.watermarks()
         await self._lookup.wait_for_index()
         self._recent.forget(older_than_ms=older_than_ms, below=below)
         return await self._index.prune(older_than_ms=older_than_ms, below=below)

@@ -11,7 +11,6 @@ from typing import Any, Final, Generic, TypeVar
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import UnknownTopicOrPartitionError
-from kafka.structs import OffsetAndMetadata
 
 from orchx.adapters.kafka_connection import DRIVER_ERRORS, open_client, translated
 from orchx.errors import DriverError
@@ -34,27 +33,23 @@ class ReadBatch(Generic[Item]):
 
 
 class KafkaCommandReader:
-    """Reads one topic by offsets, and asks and commits those of a group.
+    """Reads one topic by offsets.
 
     It connects on first use. Calls run one after another; one that has failed leaves the
     reader usable. Partitions are assigned by hand.
     """
 
-    def __init__(
-        self, settings: KafkaSettings, topic: str, role: str, *, group: str | None = None
-    ) -> None:
+    def __init__(self, settings: KafkaSettings, topic: str, role: str) -> None:
         """Connect nowhere yet.
 
         Args:
             settings: where Kafka is.
             topic: what is read.
             role: what this reader does, for the broker's logs.
-            group: whose offsets are asked and committed.
         """
         self._settings = settings
         self._topic = topic
         self._role = role
-        self._group = group
         self._consumer: KafkaConsumer | None = None
         self._partitions: Sequence[TopicPartition] = ()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"kafka-{role}")
@@ -82,29 +77,15 @@ class KafkaCommandReader:
 
         return await self._run("look up the end of", ends)
 
-    async def committed(self) -> Mapping[int, int]:
-        """Return the group's committed offsets; 0 where there is none."""
+    async def beginnings(self) -> Mapping[int, int]:
+        """Return the offset of the oldest record that each partition has kept."""
 
-        def committed(consumer: KafkaConsumer) -> dict[int, int]:
+        def beginnings(consumer: KafkaConsumer) -> dict[int, int]:
             timeout_ms = self._settings.request_timeout_ms
-            return {
-                one.partition: consumer.committed(one, timeout_ms=timeout_ms) or 0
-                for one in self._partitions
-            }
+            found = consumer.beginning_offsets(self._partitions, timeout_ms=timeout_ms)
+            return {one.partition: offset for one, offset in found.items()}
 
-        return await self._run("look up the committed offsets of", committed)
-
-    async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Commit offsets for the group."""
-
-        def commit(consumer: KafkaConsumer) -> None:
-            wanted = {
-                TopicPartition(self._topic, partition): OffsetAndMetadata(offset, "", -1)
-                for partition, offset in offsets.items()
-            }
-            consumer.commit(wanted, timeout_ms=self._settings.request_timeout_ms)
-
-        await self._run("commit offsets of", commit)
+        return await self._run("look up the beginning of", beginnings)
 
     async def follow(self, next_offsets: Mapping[int, int]) -> None:
         """Read these partitions from now on, each from its offset on."""
@@ -179,7 +160,7 @@ class KafkaCommandReader:
     def _open(self) -> KafkaConsumer:
         if self._consumer is None:
             options: dict[str, Any] = {
-                "group_id": self._group,
+                "group_id": None,
                 "enable_auto_commit": False,
                 "auto_offset_reset": "earliest",
                 "allow_auto_create_topics": False,

@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 import msgspec
 from kafka.consumer.fetcher import ConsumerRecord
 
-from orchx.domain.messages import AnyCommand, StartWorkflow, content_of
+from orchx.adapters.kafka_connection import partition_of
+from orchx.domain.messages import AnyCommand, DeliverEvent, StartWorkflow, content_of
 from orchx.errors import DriverError, TooLarge
 
 COMMAND_BYTES_MAX: Final = 4 * 1_048_576  # the largest value is 2 MiB, escaped it is longer
@@ -144,6 +145,13 @@ def _nests_too_deeply(payload: bytes) -> bool:
 def key_name(command: AnyCommand) -> str:
     """Return whose order a command keeps: its workflow's; a broadcast stands alone."""
     return command.workflow_id or command.id
+
+
+def partition_of_command(command: AnyCommand, count: int) -> int:
+    """Return a command's partition among `count`: where it was sent to, or that of its key."""
+    if isinstance(command, DeliverEvent) and command.partition is not None:
+        return command.partition
+    return partition_of(key_name(command), count)
 
 
 def key_of(command: AnyCommand) -> bytes:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from orchx.adapters.kafka_command_records import Received, ReceivedCommand, tenant_of
+from orchx.adapters.mongo_command_progress import Acknowledged
 
 WINDOW_BYTES_MAX: Final = 64 * 1_048_576
 WINDOW_COUNT_MAX: Final = 100_000
@@ -20,6 +22,8 @@ ENTRY_BYTES: Final = 512  # what an entry weighs beside its payload
 PAGE_BYTES_MAX: Final = 16 * 1_048_576
 ACKNOWLEDGED_COUNT_MAX: Final = 200_000
 ACKNOWLEDGED_AGE_S: Final = 3_600.0  # far longer than two puts of one id can lie apart
+RANGES_MAX: Final = 2_000  # of acknowledged commands above a watermark that are kept
+IDS_MAX: Final = 1_000  # that are returned at once
 GAPS_MAX: Final = 1_024  # positions given up since the list of them was last made anew
 
 
@@ -39,10 +43,39 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Partition:
-    """`next_offset` is read next; `waiting` are offsets before it, not acknowledged, ascending."""
+    """`next_offset` is read next; `waiting` are offsets before it, not acknowledged, ascending.
+
+    `done` are ranges from there on that were acknowledged in an earlier life, ascending;
+    `changes` counts what became of all of these.
+    """
 
     next_offset: int
     waiting: OrderedDict[int, str] = field(default_factory=OrderedDict)
+    done: deque[tuple[int, int]] = field(default_factory=deque)
+    changes: int = 0
+
+    def is_done(self, offset: int) -> bool:
+        """Return whether an offset was acknowledged before; asked in ascending order."""
+        while self.done and self.done[0][1] <= offset:
+            self.done.popleft()
+        return bool(self.done) and self.done[0][0] <= offset
+
+    def acknowledged(self) -> Acknowledged:
+        """Return what need not be read again, of the ranges as many as are kept."""
+        watermark = next(iter(self.waiting), self.next_offset)
+        above: list[tuple[int, int]] = []
+        behind = watermark + 1
+        for offset in islice(self.waiting, 1, None):
+            if offset > behind:
+                above.append((behind, offset))
+                if len(above) == RANGES_MAX:
+                    break
+            behind = offset + 1
+        else:
+            if self.waiting and self.next_offset > behind:
+                above.append((behind, self.next_offset))
+            above.extend((max(a, self.next_offset), b) for a, b in self.done)
+        return Acknowledged(watermark=watermark, above=tuple(above[:RANGES_MAX]))
 
 
 class CommandWindow:
@@ -75,10 +108,19 @@ class CommandWindow:
 
     # -- partitions ------------------------------------------------------------------------
 
-    def assign(self, next_offsets: Mapping[int, int]) -> None:
+    def assign(self, partitions: Mapping[int, Acknowledged]) -> None:
         """Take partitions on, each to be read from its watermark on."""
-        for partition, next_offset in next_offsets.items():
-            self._partitions.setdefault(partition, _Partition(next_offset))
+        for partition, one in partitions.items():
+            known = _Partition(one.watermark, done=deque(one.above))
+            self._partitions.setdefault(partition, known)
+
+    def restore(self, partition: int, received: Sequence[ReceivedCommand], behind: int) -> None:
+        """Add what the topic has forgotten of an assigned partition, up to `behind`, in order."""
+        into = self._partitions[partition]
+        for one in received:
+            if not into.is_done(one.offset) and not self._is_known(one):
+                self._add(into, one)
+        into.next_offset = max(into.next_offset, behind)
 
     def revoke(self, partitions: Sequence[int]) -> None:
         """Give partitions up, and forget what waits in them."""
@@ -97,6 +139,14 @@ class CommandWindow:
             number: next(iter(one.waiting), one.next_offset)
             for number, one in self._partitions.items()
         }
+
+    def changes(self) -> Mapping[int, int]:
+        """Return how often what `acknowledged` says has changed, of each assigned partition."""
+        return {number: one.changes for number, one in self._partitions.items()}
+
+    def acknowledged(self, partition: int) -> Acknowledged:
+        """Return what is acknowledged of an assigned partition."""
+        return self._partitions[partition].acknowledged()
 
     def unread(self, ends: Mapping[int, int]) -> int:
         """Return how many records of assigned partitions were not read, given their ends."""
@@ -122,6 +172,9 @@ class CommandWindow:
                 partition = self._partitions[one.partition] = _Partition(one.offset)
             self.missed += one.offset - partition.next_offset
             partition.next_offset = one.offset + 1
+            partition.changes += 1
+            if partition.is_done(one.offset):
+                continue
             if isinstance(one, ReceivedCommand) and not self._is_known(one):
                 self._add(partition, one)
         for number, next_offset in next_offsets.items():
@@ -172,6 +225,22 @@ class CommandWindow:
 
     # -- what waits ------------------------------------------------------------------------
 
+    @property
+    def last_position(self) -> int:
+        """The latest position that was given to anything."""
+        return self._last_position
+
+    def ids(self, *, after_position: int) -> tuple[list[tuple[int, str]], int]:
+        """Return positions and ids of what waits behind a position, and up to where that is."""
+        first = bisect_right(self._order, after_position, key=lambda one: one[0])
+        some = self._order[first : first + IDS_MAX]
+        found = [
+            (position, command_id)
+            for position, command_id in some
+            if command_id in self._entries and self._entries[command_id].position == position
+        ]
+        return found, some[-1][0] if len(some) == IDS_MAX else self._last_position
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -205,7 +274,9 @@ class CommandWindow:
         for command_id in command_ids:
             entry = self._entries.get(command_id)
             if entry is not None:
-                del self._partitions[entry.partition].waiting[entry.offset]
+                partition = self._partitions[entry.partition]
+                del partition.waiting[entry.offset]
+                partition.changes += 1
                 self._remove(command_id)
             created_at_ms = None if entry is None else entry.created_at_ms
             self._acknowledged.setdefault(command_id, (now_s, created_at_ms))

@@ -70,6 +70,11 @@ class Topics:
         return f"{self.prefix}.dead-letters"
 
 
+def group_of(settings: KafkaSettings) -> str:
+    """Return the group whose members are the engines, and share the partitions."""
+    return f"{settings.topic_prefix}.dispatcher"
+
+
 @lru_cache(maxsize=PARTITIONS_CACHED)
 def partition_of(workflow_id: str, count: int) -> int:
     """Return the partition of a workflow among `count`.

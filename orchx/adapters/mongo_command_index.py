@@ -20,7 +20,10 @@ PRUNE_IDS_MAX: Final = 5_000  # per deletion
 
 COMMANDS: Final = Layout(
     name="commands",
-    indexes=(IndexModel([("created_at_ms", pymongo.ASCENDING)], name="age"),),
+    indexes=(
+        IndexModel([("created_at_ms", pymongo.ASCENDING)], name="age"),
+        IndexModel([("partition", pymongo.ASCENDING), ("offset", pymongo.ASCENDING)], name="place"),
+    ),
 )
 PROGRESS: Final = Layout(
     name="command_progress",
@@ -58,6 +61,16 @@ class MongoCommandIndex:
         with self._connection.translating():
             found = await commands.find_one({"_id": command_id}, {"payload": 1})
         return None if found is None else str(found["payload"])
+
+    async def between(
+        self, partition: int, first: int, behind: int, *, limit: int
+    ) -> Sequence[tuple[int, bytes]]:
+        """Return offsets and JSON of a partition's commands, from an offset up to another."""
+        commands = await self._connection.collection(COMMANDS)
+        wanted = {"partition": partition, "offset": {"$gte": first, "$lt": behind}}
+        cursor = commands.find(wanted, {"offset": 1, "payload": 1}, sort=[("offset", 1)])
+        with self._connection.translating():
+            return [(one["offset"], one["payload"].encode()) async for one in cursor.limit(limit)]
 
     async def add(self, commands: Sequence[tuple[KnownCommand, str | None]]) -> None:
         """Add commands, each with its tenant; one whose id is there already changes nothing.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,9 @@ from orchx.adapters.system_clock import SystemClock
 from orchx.domain.messages import AnyCommand, StartWorkflow, content_of
 from orchx.errors import Conflict, DriverError
 from orchx.ports.clock import Clock
-from orchx.ports.command_queue import Accepted, Backlog
+from orchx.ports.command_queue import Accepted, Backlog, Known
 
+ARRIVALS_PAUSE_S: Final = 1.0
 PRUNE_ROWS_MAX: Final = 5_000  # per transaction, so that nobody waits long for the lock
 
 SCHEMA: Final = (
@@ -142,6 +144,16 @@ class SqliteCommandQueue:
             if readable:
                 return readable
             after_position = rows[-1][0]
+
+    async def hold(self, partitions: Collection[int]) -> None:
+        """Do nothing: there is one partition."""
+
+    async def arrivals(
+        self, *, after_position: int, known: Known
+    ) -> tuple[int, Sequence[AnyCommand]]:
+        """Return nothing, after a while: whatever is put is offered."""
+        await asyncio.sleep(ARRIVALS_PAUSE_S)
+        return after_position, ()
 
     async def find(self, command_id: str) -> AnyCommand | None:
         """Return a command, acknowledged or not, unless it was pruned."""

@@ -44,6 +44,11 @@ def event_command_id(workflow_id: str, source: str, event_id: str) -> str:
     return "ev_" + _digest("event", workflow_id, source, event_id)
 
 
+def relayed_event_command_id(source: str, event_id: str, partition: int) -> str:
+    """Return the command id of an event for all who listen in one partition of the queue."""
+    return "er_" + _digest("relayed-event", source, event_id, str(partition))
+
+
 def cancel_child_command_id(child_id: str) -> str:
     """Return the id of the command that ends a child which nobody awaits any more."""
     return "cc_" + _digest("cancel-child", child_id)

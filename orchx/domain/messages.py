@@ -42,11 +42,13 @@ class StartWorkflow(Command, frozen=True, tag="start"):
 class DeliverEvent(Command, frozen=True, tag="event"):
     """Hand a CloudEvent to one workflow; with `workflow_id` empty, to all that listen for it.
 
-    `broadcast`: it was sent to all, of whom this workflow is one.
+    `broadcast`: it was sent to all, of whom this workflow is one. `partition`: it was sent to
+    all, and is handed on to those whose commands are in this partition of the queue.
     """
 
     event: dict[str, Any]
     broadcast: bool = False
+    partition: int | None = None
 
 
 class CancelWorkflow(Command, frozen=True, tag="cancel"):

@@ -7,18 +7,25 @@ again: after a crash it recovers from those, while the owners go on by themselve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
 import structlog
 
 from orchx.domain import messages as m
 from orchx.engine.placement import Entry, Station
 from orchx.engine.roster import Roster
-from orchx.engine.routing import Resolver, Subscriptions, broadcast_command, put_known
+from orchx.engine.routing import (
+    Resolver,
+    Subscriptions,
+    broadcast_command,
+    put_known,
+    relayed_commands,
+)
 from orchx.engine.watchers import Watchers
 from orchx.errors import OrchxError
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import CommandQueue
+from orchx.ports.membership import Membership
 from orchx.ports.supervision import Ending, Load, OwnerReport
 
 logger = structlog.get_logger(__name__)
@@ -34,23 +41,35 @@ class Dispatcher:
 
     Args:
         queue: where commands are durable.
-        roster: every workflow that is not over.
+        roster: every workflow of the partitions that are held, unless it is over.
         resolver: finds the definitions of child workflows.
         clock: time.
+        membership: says which partition a command is in.
     """
 
     def __init__(
-        self, *, queue: CommandQueue, roster: Roster, resolver: Resolver, clock: Clock
+        self,
+        *,
+        queue: CommandQueue,
+        roster: Roster,
+        resolver: Resolver,
+        clock: Clock,
+        membership: Membership,
     ) -> None:
         self.roster = roster
+        self.held: dict[int, int] = {}
+        """The partitions of the queue that this engine serves, each with the number of its term."""
+
         self.watchers = Watchers(clock)
         self.subscriptions = Subscriptions()
         self._queue = queue
         self._resolver = resolver
         self._clock = clock
-        self._acknowledged: list[str] = []
+        self.membership = membership
+        self._acknowledged: dict[str, None] = {}  # in order
         self._acknowledging = False
         self._broadcasting: set[str] = set()
+        self._terms = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- commands --------------------------------------------------------------------------
@@ -60,6 +79,8 @@ class Dispatcher:
     ) -> Load:
         """Take durable commands. A repeated one is known by its id.
 
+        Those of partitions that are not held are left to whoever holds them: the queue has them.
+
         Args:
             commands: in the queue already.
             watcher: who wants to hear of endings, if anyone.
@@ -68,6 +89,8 @@ class Dispatcher:
         if watched:
             self.watch(watcher, watched)
         for command in commands:
+            if self.membership.partition_of(command) not in self.held:
+                continue
             if isinstance(command, m.DeliverEvent) and not command.workflow_id:
                 if command.id not in self._broadcasting:  # an audit offers it once more
                     self._broadcasting.add(command.id)
@@ -90,6 +113,18 @@ class Dispatcher:
                     self.roster.resend(entry, claim=True)
         return unknown
 
+    def knows(self, command_id: str) -> bool:
+        """Return whether a command is here, or was and is about to be acknowledged."""
+        return (
+            command_id in self._broadcasting
+            or command_id in self._acknowledged
+            or self.roster.has_command(command_id)
+        )
+
+    def holds(self, workflow_id: str) -> bool:
+        """Return whether a workflow is in a partition that is held."""
+        return self.membership.partition_of_workflow(workflow_id) in self.held
+
     def load(self) -> Load:
         """Return how much waits and runs."""
         return Load(
@@ -109,13 +144,57 @@ class Dispatcher:
         return entry
 
     async def _broadcast(self, command: m.DeliverEvent) -> None:
-        """Hand an event to everyone who listens; done once each has it durably."""
+        """Hand an event to everyone who listens; done once each has it durably.
+
+        Who listens in the partitions of other engines, those know.
+        """
+        served = dict(self.held)
+        partition = command.partition
         try:
-            for part in self.subscriptions.addressed_in_parts(command):
+            for part in self.subscriptions.addressed_in_parts(command, self._is_among(partition)):
                 self.offer(await put_known(self._queue, part))
+            # whoever took one over meanwhile has to look who listens there
+            served = {key: term for key, term in served.items() if self.held.get(key) == term}
+            wanted = range(self.membership.count) if partition is None else ()
+            relayed = relayed_commands(command, [key for key in wanted if key not in served])
+            if relayed:
+                self.offer(await put_known(self._queue, relayed))
         finally:
             self._broadcasting.discard(command.id)
         self.acknowledge([command.id])
+
+    def _is_among(self, partition: int | None) -> Callable[[str], bool]:
+        """Return what says of a workflow whether it is in a partition; None: in any."""
+        if partition is None:
+            return lambda workflow_id: True
+        of = self.membership.partition_of_workflow
+        return lambda workflow_id: of(workflow_id) == partition
+
+    # -- partitions ------------------------------------------------------------------------
+
+    def serve(self, partitions: Iterable[int]) -> None:
+        """Take commands of these partitions; what is known of them is in the books."""
+        for partition in partitions:
+            self._terms += 1
+            self.held[partition] = self._terms
+
+    def leave(self, partitions: Iterable[int]) -> Mapping[str, Sequence[str]]:
+        """Take commands of these partitions no more, and strike their workflows off the books.
+
+        Returns:
+            by owner, which workflows it had.
+        """
+        left = set(partitions)
+        for partition in left:
+            self.held.pop(partition, None)
+        by_owner: dict[str, list[str]] = {}
+        for workflow_id, entry in list(self.roster.entries.items()):
+            if self.membership.partition_of_workflow(workflow_id) in left:
+                if entry.owner is not None:
+                    by_owner.setdefault(entry.owner, []).append(workflow_id)
+                self.roster.remove(workflow_id)
+                self.subscriptions.remove(workflow_id)
+        return by_owner
 
     # -- reports ---------------------------------------------------------------------------
 
@@ -213,7 +292,7 @@ class Dispatcher:
         """Have the queue told that commands are in the log, or too late."""
         if not command_ids:
             return
-        self._acknowledged.extend(command_ids)
+        self._acknowledged.update(dict.fromkeys(command_ids))
         if not self._acknowledging:
             self._acknowledging = True
             self._spawn(self._acknowledge_all())
@@ -221,12 +300,20 @@ class Dispatcher:
     async def _acknowledge_all(self) -> None:
         """Tell the queue, in batches; a lost acknowledgement is made again after a restart."""
         await self._clock.sleep(ACKNOWLEDGE_PAUSE_S)
-        batch, self._acknowledged = self._acknowledged, []
         self._acknowledging = False
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Tell the queue now what is to be acknowledged.
+
+        Raises:
+            OrchxError: it is told so with the next batch.
+        """
+        batch, self._acknowledged = self._acknowledged, {}
         try:
-            await self._queue.acknowledge(batch)
+            await self._queue.acknowledge(list(batch))
         except OrchxError:
-            self._acknowledged[:0] = batch
+            self._acknowledged = batch | self._acknowledged
             raise
 
     # -- life ------------------------------------------------------------------------------

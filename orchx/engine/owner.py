@@ -37,6 +37,7 @@ from orchx.settings import OwnerSettings, SweepSettings
 logger = structlog.get_logger(__name__)
 
 MAX_TIMER_S = 3600.0
+RELEASE_LIMIT_S = 2.0
 
 
 class Owner:
@@ -83,6 +84,7 @@ class Owner:
         self._effects = EffectRunner(pools, outbox, clock)
         self._live: dict[str, Live] = {}
         self._opening: dict[str, list[Assignment]] = {}
+        self._openings: dict[str, asyncio.Task[None]] = {}  # those that see to it
         self._ready: deque[Live] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._round_planned = False
@@ -107,7 +109,8 @@ class Owner:
                 self._opening[assignment.workflow_id].append(assignment)
             else:
                 self._opening[assignment.workflow_id] = [assignment]
-                self._spawn(self._open(assignment.workflow_id))
+                task = self._spawn(self._open(assignment.workflow_id))
+                self._openings[assignment.workflow_id] = task
 
     def outcomes(self, outcomes: Sequence[m.TaskOutcome]) -> None:
         """Take the outcomes of calls; those of workflows not owned here are dropped."""
@@ -131,6 +134,24 @@ class Owner:
             unexpected=sorted(i for i in here if i not in wanted),
         )
 
+    async def release(self, workflow_ids: Sequence[str]) -> None:
+        """Let go of workflows that another engine is to own.
+
+        A turn that is being stored has no effects any more: its events count, if they are in
+        the log before the claim of the new owner, which then has them. What is being taken up
+        is waited for, that its claim does not come after the new owner's.
+        """
+        leaving = set(workflow_ids)
+        opening = [self._openings[key] for key in leaving if key in self._openings]
+        if opening:
+            _, late = await asyncio.wait(opening, timeout=RELEASE_LIMIT_S)
+            if late:
+                logger.warning("workflows still being taken up", count=len(late))
+        for workflow_id in leaving:
+            live = self._live.get(workflow_id)
+            if live is not None:
+                self._drop(live)
+
     def states(self) -> Mapping[str, WorkflowState]:
         """Return the live states by workflow id: for checks and views, not to be changed."""
         return {key: live.state for key, live in self._live.items()}
@@ -152,6 +173,7 @@ class Owner:
         except Exception:  # this actor's edge: the Dispatcher has it tried again, and says so
             logger.exception("activation failed", workflow_id=workflow_id)
         waiting = self._opening.pop(workflow_id)
+        del self._openings[workflow_id]
         if self._closed:
             return
         if activated is None:
@@ -461,10 +483,11 @@ class Owner:
         for task in self._tasks:
             task.cancel()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

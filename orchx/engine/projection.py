@@ -12,46 +12,101 @@ from orchx.engine.projector import BARRIER_TIMEOUT_S, Projector
 from orchx.errors import DriverError, TryLater, Unavailable
 from orchx.ports.clock import Clock
 from orchx.ports.event_log import EventLog
+from orchx.ports.state_store import StateStore
 
 T = TypeVar("T")
 
 START_PAUSE_S = 1.0
 """Between attempts to learn how many partitions there are."""
 
+ELSEWHERE_POLL_S = 0.05
+"""Between questions how far another engine's projector has come."""
+
 _log = structlog.get_logger(__name__)
 
 
 class Projection:
-    """Runs the projectors of all partitions as one.
+    """Runs the projectors of the partitions that this engine serves as one.
+
+    Two that serve a partition at the same time, in two engines, do no harm.
 
     Args:
         log: says how many partitions there are; asked once.
+        store: says up to where other engines have projected.
         clock: time.
         make: makes the projector of a partition.
+        alone: whether this engine serves all partitions; if not, those that it is told.
     """
 
-    def __init__(self, log: EventLog, clock: Clock, make: Callable[[int], Projector]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        store: StateStore,
+        clock: Clock,
+        make: Callable[[int], Projector],
+        *,
+        alone: bool = True,
+    ) -> None:
         self._log = log
+        self._store = store
         self._clock = clock
         self._make = make
-        self._projectors: Sequence[Projector] = ()
+        self._alone = alone
+        self._count = 0
+        self._wanted: frozenset[int] = frozenset()
+        self._changed = asyncio.Event()
+        self._projectors: dict[int, Projector] = {}
+        self._work: dict[int, asyncio.Task[NoReturn]] = {}
+        self._past_gaps = 0
+
+    def serve(self, partitions: Iterable[int]) -> None:
+        """Project these partitions from now on, and no others."""
+        wanted = frozenset(partitions)
+        if wanted != self._wanted and not self._alone:
+            self._wanted = wanted
+            self._changed.set()
 
     async def run(self) -> NoReturn:
         """Project for ever; while the log is out of reach, ask again."""
-        while not self._projectors:
+        while not self._count:
             try:
-                count = await self._log.partitions()
-                self._projectors = [self._make(partition) for partition in range(count)]
+                self._count = await self._log.partitions()
             except (DriverError, TryLater) as error:
                 _log.warning("projection.waits", error=str(error), retry_after_s=START_PAUSE_S)
                 await self._clock.sleep(START_PAUSE_S)
-        async with asyncio.TaskGroup() as group:
-            for projector in self._projectors[1:]:
-                group.create_task(projector.run())
-            await self._projectors[0].run()
+        if self._alone:
+            self._wanted = frozenset(range(self._count))
+        changed: asyncio.Task[Any] | None = None
+        try:
+            while True:
+                self._changed.clear()
+                await self._follow_wishes()
+                changed = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait(
+                    (changed, *self._work.values()), return_when=asyncio.FIRST_COMPLETED
+                )
+                changed.cancel()
+                for task in self._work.values():
+                    if task.done():
+                        task.result()  # it ends by a bug only
+        finally:
+            await _end([*self._work.values(), *([] if changed is None else [changed])])
 
-    async def barrier(self, timeout_s: float = BARRIER_TIMEOUT_S) -> Mapping[int, int]:
-        """Return when everything that is durable now is projected.
+    async def _follow_wishes(self) -> None:
+        """Start the projectors that are wanted, and end those that are not."""
+        left = [number for number in self._projectors if number not in self._wanted]
+        await _end([self._work.pop(number) for number in left])
+        for number in left:
+            self._past_gaps += self._projectors.pop(number).gaps
+        for number in sorted(self._wanted):
+            if number not in self._projectors:
+                projector = self._projectors[number] = self._make(number)
+                self._work[number] = asyncio.ensure_future(projector.run())
+
+    async def barrier(
+        self, partitions: Iterable[int] | None = None, timeout_s: float = BARRIER_TIMEOUT_S
+    ) -> Mapping[int, int]:
+        """Return when everything that is durable now is projected: of these partitions, or all.
 
         Returns:
             up to where it is projected, of each partition.
@@ -60,19 +115,41 @@ class Projection:
             Unavailable: that took longer than `timeout_s`, or projecting has not begun.
             DriverError, StorageFull: a store failed meanwhile.
         """
-        if not self._projectors:
+        if not self._count:
             raise Unavailable("the projection waits for the event log")
-        reached = await _all(projector.barrier(timeout_s) for projector in self._projectors)
-        return dict(enumerate(reached))
+        wanted = range(self._count) if partitions is None else tuple(partitions)
+        reached = await _all(self._barrier(number, timeout_s) for number in wanted)
+        return dict(zip(wanted, reached, strict=True))
+
+    async def _barrier(self, partition: int, timeout_s: float) -> int:
+        projector = self._projectors.get(partition)
+        if projector is not None:
+            return await projector.barrier(timeout_s)
+        end = await self._log.last_offset(partition)
+        waited_s = 0.0
+        while True:  # another engine projects it
+            offset = await self._store.offset(partition)
+            if offset >= end or not await self._log.tail(offset, limit=1, partition=partition):
+                return offset
+            if waited_s >= timeout_s:
+                raise Unavailable(f"partition {partition} is not projected by any engine now")
+            await self._clock.sleep(ELSEWHERE_POLL_S)
+            waited_s += ELSEWHERE_POLL_S
 
     async def lag(self) -> int:
-        """Return how far the projection is behind the log, in offsets of all partitions."""
-        return sum(await _all(projector.lag() for projector in self._projectors))
+        """Return how far the projection is behind the log, in offsets, here."""
+        return sum(await _all(projector.lag() for projector in self._projectors.values()))
 
     @property
     def gaps(self) -> int:
         """Records that could not be applied because one before them is missing: a defect."""
-        return sum(projector.gaps for projector in self._projectors)
+        return self._past_gaps + sum(projector.gaps for projector in self._projectors.values())
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

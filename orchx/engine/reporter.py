@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
 import structlog
@@ -24,6 +24,7 @@ from orchx.ports.event_log import EventLog
 from orchx.settings import Settings
 
 FAILURE_DELAY_S = 1.0
+CHOSEN_POLL_S = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +32,9 @@ _log = structlog.get_logger(__name__)
 class Reporter:
     """Collects from every partition and sends webhooks. One per delivery store.
 
-    `draw` returns random numbers in [0, 1) for the jitter.
+    `draw` returns random numbers in [0, 1) for the jitter. If it is not `alone`, the engine
+    that serves partition 0 is the one that reports: two at once would send webhooks twice, and
+    out of order.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Reporter:
         clock: Clock,
         settings: Settings,
         *,
+        alone: bool = True,
         draw: Callable[[], float] | None = None,
         batch_limit: int = BATCH_LIMIT,
     ) -> None:
@@ -50,6 +54,9 @@ class Reporter:
         self._clock = clock
         self._batch_limit = batch_limit
         self._interval_s = settings.sweep.projector_interval_ms / 1000
+        self._alone = alone
+        self._lease_ms = settings.owners.lease_ms
+        self._reports_until_ms = 0
         self._collectors: Sequence[DeliveryCollector] = ()
         webhooks = settings.webhooks
         self.pump = WebhookPump(
@@ -65,8 +72,31 @@ class Reporter:
             interval_s=settings.sweep.interval_ms / 1000,
         )
 
+    def serve(self, partitions: Collection[int]) -> None:
+        """Say which partitions this engine serves; to be said again within the lease."""
+        self._reports_until_ms = self._clock.now_ms() + self._lease_ms if 0 in partitions else 0
+
     async def run(self) -> NoReturn:
-        """Collect and send for ever; ended from outside, by cancelling."""
+        """Collect and send while this is the engine that does; ended from outside."""
+        if self._alone:
+            await self._report()
+        while True:
+            while not self._is_chosen():
+                await self._clock.sleep(CHOSEN_POLL_S)
+            work = asyncio.ensure_future(self._report())
+            try:
+                while self._is_chosen() and not work.done():
+                    await self._clock.sleep(CHOSEN_POLL_S)
+            finally:
+                work.cancel()
+                await asyncio.wait((work,))
+            if not work.cancelled():
+                work.result()
+
+    def _is_chosen(self) -> bool:
+        return self._clock.now_ms() < self._reports_until_ms
+
+    async def _report(self) -> NoReturn:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._collect_for_ever())
             await self.pump.run()

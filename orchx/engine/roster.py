@@ -131,6 +131,10 @@ class Roster:
         self.place_soon()
         return list(entry.commands)
 
+    def has_command(self, command_id: str) -> bool:
+        """Return whether a command is here and not known to be in the log."""
+        return command_id in self._command_of
+
     @property
     def waiting(self) -> int:
         """How many workflows wait for a place."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import structlog
 
 from orchx.domain import faults
 from orchx.domain import messages as m
-from orchx.domain.keys import child_finished_command_id, event_command_id
+from orchx.domain.keys import (
+    child_finished_command_id,
+    event_command_id,
+    relayed_event_command_id,
+)
 from orchx.errors import Conflict
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import CommandQueue
@@ -51,14 +55,18 @@ class Subscriptions:
         """Return the workflows that listen for events of a type."""
         return sorted(self._any | self._by_type.get(kind, set()))
 
-    def addressed_in_parts(self, broadcast: m.DeliverEvent) -> Iterator[list[m.DeliverEvent]]:
+    def addressed_in_parts(
+        self, broadcast: m.DeliverEvent, among: Callable[[str], bool]
+    ) -> Iterator[list[m.DeliverEvent]]:
         """Yield one command per workflow that listens, as many at a time as one write takes.
+
+        Of those only that are `among` the wanted.
 
         However many listen, none is left out, and neither a write nor a turn is for all of them.
         """
         event = broadcast.event
         kind, source, event_id = (str(event.get(k, "")) for k in ("type", "source", "id"))
-        listeners = self.listeners(kind)
+        listeners = [one for one in self.listeners(kind) if among(one)]
         room = PART_BYTES // len(msgspec.json.encode(event))
         count = min(max(room, 1), PART_COMMANDS)
         for start in range(0, len(listeners), count):
@@ -68,6 +76,7 @@ class Subscriptions:
                     id=event_command_id(workflow_id, source, event_id),
                     workflow_id=workflow_id,
                     broadcast=True,
+                    partition=None,
                 )
                 for workflow_id in listeners[start : start + count]
             ]
@@ -153,3 +162,18 @@ def broadcast_command(event: dict[str, object], now_ms: int) -> m.DeliverEvent:
         created_at_ms=now_ms,
         event=event,
     )
+
+
+def relayed_commands(
+    broadcast: m.DeliverEvent, partitions: Sequence[int]
+) -> Sequence[m.DeliverEvent]:
+    """Return the commands that hand a broadcast on to those who listen in other partitions."""
+    source, event_id = (str(broadcast.event.get(key, "")) for key in ("source", "id"))
+    return [
+        msgspec.structs.replace(
+            broadcast,
+            id=relayed_event_command_id(source, event_id, partition),
+            partition=partition,
+        )
+        for partition in partitions
+    ]

@@ -8,7 +8,8 @@ what owners, queue and projection say, and repairs what differs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from typing import NoReturn
 
 import structlog
 
@@ -19,6 +20,7 @@ from orchx.errors import Bug, OrchxError, TryLater, Unavailable
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import CommandQueue
 from orchx.ports.state_store import TERMINAL, StateStore, WorkflowSummary
+from orchx.ports.supervision import StateServiceLink
 from orchx.settings import OwnerSettings, SweepSettings
 
 logger = structlog.get_logger(__name__)
@@ -27,12 +29,12 @@ PAGE = 1_000
 RESEND_AFTER_MS = 3_000
 SWEEPS_PER_AUDIT = 10
 
-# Returns when the projection holds everything that was in the log at the call.
-Barrier = Callable[[], Awaitable[None]]
-
 
 class Supervision:
-    """Recovers a Dispatcher, then watches over it."""
+    """Fills a Dispatcher's books for the partitions that it is given, then watches over them.
+
+    A `PartitionHolder`.
+    """
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class Supervision:
         *,
         queue: CommandQueue,
         store: StateStore,
-        barrier: Barrier,
+        state: StateServiceLink,
         clock: Clock,
         owners: OwnerSettings,
         sweep: SweepSettings,
@@ -49,36 +51,78 @@ class Supervision:
         self._roster = dispatcher.roster
         self._queue = queue
         self._store = store
-        self._barrier = barrier
+        self._state = state
         self._clock = clock
         self._owners = owners
         self._sweep = sweep
+        self._partition_of = dispatcher.membership.partition_of_workflow
         self._suspects: set[str] = set()
 
-    async def recover(self) -> None:
-        """Fill the books: what owners hold, what the projection knows, what is queued."""
+    async def take(self, partitions: Sequence[int]) -> None:
+        """Fill the books: what the projection knows, what owners hold, what is queued.
+
+        Raises:
+            OrchxError: a store failed; to be asked again.
+        """
+        held = self._dispatcher.held
+        new = [partition for partition in partitions if partition not in held]
+        await self._queue.hold({*held, *new})
+        await self._caught_up(new)
+        adopted = [entry async for entry in self._unknown(new)]
+        await self._reconcile_all()
+        for entry in adopted:
+            if entry.owner is None and not entry.queued and not entry.passive:
+                self._roster.seek_place(entry)
+        # Offers count from here on: whoever listens and whoever is placed is known.
+        self._dispatcher.serve(new)
+        await self._offer_pending()
+
+    async def give_up(self, partitions: Sequence[int]) -> None:
+        """Strike partitions off the books, and have the owners let go of their workflows."""
+        by_owner = self._dispatcher.leave(partitions)
+        self._state.serve(self._dispatcher.held)
+        await self._release(by_owner)
+        try:
+            await self._dispatcher.settle()
+            await self._queue.hold(self._dispatcher.held)
+        except OrchxError as error:  # whoever is next does again what has been done
+            logger.warning("acknowledgements not handed over", error=str(error))
+
+    async def _release(self, by_owner: Mapping[str, Sequence[str]]) -> None:
+        """Have owners let go; one that does not is fenced by whoever claims its workflows."""
+        stations = self._roster.stations.by_name
+        work = [stations[name].link.release(ids) for name, ids in by_owner.items()]
+        for result in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(result, Unavailable):
+                logger.warning("workflows not let go", error=str(result))
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def _caught_up(self, partitions: Collection[int]) -> None:
         while True:
             try:
-                await self._barrier()
-                break
+                self._state.serve({*self._dispatcher.held, *partitions})
+                await self._state.barrier(partitions)
+                return
             except TryLater as error:  # a long log takes the projector its time
                 logger.warning("waiting for the projection", reason=str(error))
                 await self._clock.sleep(self._sweep.interval_ms / 1000)
+
+    async def _unknown(self, partitions: Collection[int]) -> AsyncIterator[Entry]:
+        """Enter what the projection knows of partitions, and the books do not; yield it."""
+        wanted = set(partitions)
         after_id = ""
         while page := await self._store.unfinished(after_id=after_id, limit=PAGE):
             for summary in page:
-                self._adopt(summary)
+                if self._partition_of(summary.workflow_id) in wanted:
+                    yield self._adopt(summary)
             after_id = page[-1].workflow_id
-        await self._reconcile_all()
-        for entry in list(self._roster.entries.values()):
-            if entry.owner is None and not entry.queued and not entry.passive:
-                self._roster.seek_place(entry)
-        await self._offer_pending()
 
-    def _adopt(self, summary: WorkflowSummary) -> None:
-        """Enter a workflow that the projection knows and the books do not."""
-        if summary.workflow_id in self._roster.entries:
-            return
+    def _adopt(self, summary: WorkflowSummary) -> Entry:
+        """Enter a workflow that the projection knows, unless the books do; return its entry."""
+        known = self._roster.entries.get(summary.workflow_id)
+        if known is not None:
+            return known
         entry = Entry(
             summary.workflow_id,
             tenant=summary.tenant,
@@ -91,17 +135,36 @@ class Supervision:
             self._dispatcher.subscriptions.add(summary.workflow_id, summary.listens)
         if summary.passivated:
             self._roster.sleep(entry, summary.due_at_ms)
+        return entry
 
     async def _offer_pending(self) -> None:
         """Offer what is queued and not acknowledged, but for what has been applied already."""
         position = 0
         while page := await self._queue.pending(after_position=position, limit=PAGE):
-            commands = [command for _, command in page]
-            known = await self._store.load([c.workflow_id for c in commands if c.workflow_id])
-            done = {c.id for c in commands if _is_done(c, known.get(c.workflow_id))}
-            self._dispatcher.acknowledge(sorted(done))
-            self._dispatcher.offer([c for c in commands if c.id not in done])
+            await self._offer_undone([command for _, command in page])
             position = page[-1][0]
+
+    async def _offer_undone(self, commands: Sequence[AnyCommand]) -> None:
+        known = await self._store.load([c.workflow_id for c in commands if c.workflow_id])
+        done = {c.id for c in commands if _is_done(c, known.get(c.workflow_id))}
+        self._dispatcher.acknowledge(sorted(done))
+        self._dispatcher.offer([c for c in commands if c.id not in done])
+
+    async def _offer_arrivals(self) -> NoReturn:
+        """Offer what the ingestion of other engines has queued; for ever."""
+        position = 0
+        while True:
+            try:
+                position, commands = await self._queue.arrivals(
+                    after_position=position, known=self._dispatcher.knows
+                )
+                if commands:
+                    await self._offer_undone(commands)
+            except Bug:
+                raise
+            except OrchxError as error:
+                logger.error("commands not taken", error=str(error))
+                await self._clock.sleep(self._sweep.interval_ms / 1000)
 
     # -- sweeping --------------------------------------------------------------------------
 
@@ -114,6 +177,7 @@ class Supervision:
         await asyncio.gather(
             self._for_ever(interval_s, self.sweep),
             self._for_ever(interval_s * SWEEPS_PER_AUDIT, self.audit),
+            self._offer_arrivals(),
         )
 
     async def _for_ever(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
@@ -128,6 +192,8 @@ class Supervision:
 
     async def sweep(self) -> None:
         """Reconcile with every owner, and send again what it seems not to have got."""
+        if self._dispatcher.held:
+            self._state.serve(self._dispatcher.held)
         await self._reconcile_all()
         now_ms = self._clock.now_ms()
         for station in self._roster.stations:
@@ -182,11 +248,13 @@ class Supervision:
 
         A workflow seen so in two audits in a row is taken up.
         """
-        await self._barrier()
+        await self._state.barrier(self._dispatcher.held)
         suspects: set[str] = set()
         after_id = ""
         while page := await self._store.unfinished(after_id=after_id, limit=PAGE):
             for summary in page:
+                if not self._dispatcher.holds(summary.workflow_id):
+                    continue
                 if summary.listens:  # its owner's word of it may have been lost
                     self._dispatcher.subscriptions.add(summary.workflow_id, summary.listens)
                 if summary.workflow_id in self._roster.entries:

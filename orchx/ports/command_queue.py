@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from orchx.domain.messages import AnyCommand
 
@@ -25,8 +25,15 @@ class Backlog:
     by_tenant: dict[str, int]
 
 
+Known: TypeAlias = Callable[[str], bool]
+"""Says of a command's id whether whoever asks has the command already."""
+
+
 class CommandQueue(Protocol):
-    """A durable queue with at-least-once delivery and ids that are remembered."""
+    """A durable queue with at-least-once delivery and ids that are remembered.
+
+    Its partitions are those of the event log. Who takes commands off it says of which.
+    """
 
     async def put(self, commands: Sequence[AnyCommand]) -> Sequence[Accepted]:
         """Store commands; on return they are durable. A known id is not stored again.
@@ -44,6 +51,28 @@ class CommandQueue(Protocol):
         A page may be shorter than `limit` although there are more, for pages are bounded in
         bytes too. Only an empty one is the end. One that this release cannot read is left out,
         with a line in the log: it must not stand before the others.
+        """
+        ...
+
+    async def hold(self, partitions: Collection[int]) -> None:
+        """Take commands of these partitions from now on, and of no others.
+
+        What was acknowledged of those that are given up by this is durable on return, if the
+        queue can be reached. A queue of one partition is held from the start.
+
+        Raises:
+            DriverError, Unavailable: what is new could not be taken on; to be called again.
+        """
+        ...
+
+    async def arrivals(
+        self, *, after_position: int, known: Known
+    ) -> tuple[int, Sequence[AnyCommand]]:
+        """Wait for commands that other processes have put; return them, and a position.
+
+        Return those of the partitions held behind `after_position` that are not `known`, when
+        there are any, and after a second or so anyway. A queue whose every `put` is followed
+        by an offer to the one Dispatcher there is never has any.
         """
         ...
 

@@ -6,7 +6,7 @@ its ids. What must not be lost is durable before it is pushed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -115,6 +115,17 @@ class OwnerLink(Protocol):
         """
         ...
 
+    async def release(self, workflow_ids: Sequence[str]) -> None:
+        """Have the owner let go of workflows that another engine is to own.
+
+        It finishes the turns that it is at, and returns when it has none of them; a second or
+        two at most.
+
+        Raises:
+            Unavailable: the owner cannot be reached now.
+        """
+        ...
+
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What admission is decided by: workflows that wait for a place, and that have one."""
@@ -147,6 +158,22 @@ class SupervisorLink(Protocol):
 
     def report(self, report: OwnerReport) -> None:
         """Send a report; may be lost."""
+        ...
+
+
+class StateServiceLink(Protocol):
+    """The way from the Dispatcher to what follows the log: the projector and the reporter."""
+
+    def serve(self, partitions: Collection[int]) -> None:
+        """Say which partitions this engine serves; to be said again now and then."""
+        ...
+
+    async def barrier(self, partitions: Collection[int]) -> None:
+        """Return when what is in the log now of these partitions is projected.
+
+        Raises:
+            Unavailable: it is not yet, or the projector cannot be reached now.
+        """
         ...
 
 

@@ -10,7 +10,16 @@ from orchx.settings import AdmissionSettings, OwnerSettings, PoolSettings, Sweep
 from orchx.testing.simulated_cluster import Cluster
 from orchx.testing.simulated_network import Weather
 from orchx.testing.simulated_services import Mood, Services
-from orchx.testing.simulated_shape import DISPATCHER, GATEWAY, POOLS, STATE, Disk, Shape
+from orchx.testing.simulated_shape import (
+    DISPATCHER,
+    GATEWAY,
+    GROUP,
+    POOLS,
+    STATE,
+    Disk,
+    Shape,
+    split,
+)
 
 MAX_CRASHES = 16
 """Processes killed in one simulation, times the harm."""
@@ -87,16 +96,20 @@ class Chaos:
             alive = cluster.alive()
             if alive:
                 victim = chance.choice(alive)
-                if chance.random() < self._doubles and victim.name != GATEWAY:
+                if chance.random() < self._doubles and split(victim.name)[1] != GATEWAY:
                     cluster.double(victim)
                 else:
                     cluster.crash(victim)
         elif chance.random() < 0.65:
-            owner = chance.choice(cluster.shape.owner_names)
+            engine = chance.choice(cluster.shape.engines)
+            owner = chance.choice(cluster.shape.owners_of(engine))
             other = chance.choice((DISPATCHER, DISPATCHER, DISPATCHER, *POOLS.values()))
             pair = chance.choice(((GATEWAY, DISPATCHER), (DISPATCHER, STATE)))
             if chance.random() < 0.8:
-                pair = (owner, other)
+                pair = (split(owner)[1], other)
+            pair = (engine + pair[0], engine + pair[1])
+            if cluster.shape.partitions > 1 and chance.random() < 0.3:
+                pair = (engine + DISPATCHER, GROUP)
             self._note(f"cut {pair}")
             cluster.network.cut(*pair)
         else:
@@ -120,6 +133,7 @@ class Chaos:
 
 def random_shape(plan: random.Random) -> Shape:
     """Draw a cluster: how many owners, and how narrow every limit is."""
+    partitions, engines = plan.choice(((1, 1), (1, 1), (3, 1), (3, 2)))
     return Shape(
         shared=plan.choice((1, 1, 2)),
         dedicated=plan.choice((0, 1, 1)),
@@ -141,5 +155,6 @@ def random_shape(plan: random.Random) -> Shape:
         batch_limit=plan.choice((3, 2_000)),
         live_limit=plan.choice((1, 4_096)),
         slow=plan.choice((0.0, 0.0, 0.01, 0.1)),
-        partitions=plan.choice((1, 1, 3)),
+        partitions=partitions,
+        engine_count=engines,
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
+from typing import Final
 
 from orchx.domain.messages import AnyCommand, StartWorkflow, content_of
 from orchx.errors import Conflict
-from orchx.ports.command_queue import Accepted, Backlog
+from orchx.ports.command_queue import Accepted, Backlog, Known
 from orchx.testing.memory_io import OnIo, reach
+
+ARRIVALS_PAUSE_S: Final = 1.0
 
 
 class MemoryCommandQueue:
@@ -56,6 +60,16 @@ class MemoryCommandQueue:
         await reach(self._on_io, "command_queue.pending:before")
         later = (entry for entry in self._waiting.values() if entry[0] > after_position)
         return list(islice(later, max(limit, 0)))
+
+    async def hold(self, partitions: Collection[int]) -> None:
+        """Do nothing: there is one partition."""
+
+    async def arrivals(
+        self, *, after_position: int, known: Known
+    ) -> tuple[int, Sequence[AnyCommand]]:
+        """Return nothing, after a while: whatever is put is offered."""
+        await asyncio.sleep(ARRIVALS_PAUSE_S)
+        return after_position, ()
 
     async def find(self, command_id: str) -> AnyCommand | None:
         """Return a command, acknowledged or not, unless it was pruned."""

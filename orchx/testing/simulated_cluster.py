@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -21,16 +21,20 @@ from orchx.engine.environment import Directory, SchemaChecker, World
 from orchx.engine.gateway import EngineGateway
 from orchx.engine.outbox import Outbox
 from orchx.engine.owner import Owner
+from orchx.engine.partition_keeper import PartitionKeeper
 from orchx.engine.placement import Station, Stations
 from orchx.engine.plans import Plan, Plans
 from orchx.engine.projection import Projection
 from orchx.engine.projector import Projector
 from orchx.engine.roster import Roster
 from orchx.engine.routing import Resolver
+from orchx.engine.sole_membership import SoleMembership
 from orchx.engine.supervision import Supervision
 from orchx.engine.task_pool import TaskPool
-from orchx.errors import DriverError, OrchxError, StorageFull
+from orchx.errors import DriverError, StorageFull
 from orchx.ports.catalog import StoredDefinition
+from orchx.ports.command_queue import CommandQueue
+from orchx.ports.membership import Membership
 from orchx.settings import Settings
 from orchx.testing.invariants import InvariantChecker
 from orchx.testing.memory_catalog import MemoryCatalog
@@ -40,6 +44,7 @@ from orchx.testing.memory_event_log import MemoryEventLog
 from orchx.testing.memory_state_store import MemoryStateStore
 from orchx.testing.random_workflows import FUNCTIONS, NAMESPACE, VERSION, services
 from orchx.testing.simulated_evaluator import SimulatedEvaluator
+from orchx.testing.simulated_group import Group, SharedQueue, SimulatedMembership
 from orchx.testing.simulated_loop import START_MS, SimulatedLoop, SimulatedTicks
 from orchx.testing.simulated_network import (
     DispatcherAddress,
@@ -47,16 +52,25 @@ from orchx.testing.simulated_network import (
     OwnerAddress,
     OwnerMailboxes,
     PoolAddress,
+    StateAddress,
 )
 from orchx.testing.simulated_policy import SimulatedPolicy
 from orchx.testing.simulated_process import CURRENT, Process
 from orchx.testing.simulated_services import Services
-from orchx.testing.simulated_shape import DISPATCHER, GATEWAY, POOLS, STATE, Disk, Shape
+from orchx.testing.simulated_shape import (
+    DISPATCHER,
+    GATEWAY,
+    GROUP,
+    LONE,
+    POOLS,
+    STATE,
+    Disk,
+    Shape,
+    split,
+)
 
 T = TypeVar("T")
 
-RETRY_S: Final = 0.5
-BARRIER_LIMIT_S: Final = 15.0
 MAX_RESTART_DELAY_S: Final = 5.0
 MAX_GHOST_S: Final = 8.0
 MAX_PLANS: Final = 2_000
@@ -155,6 +169,7 @@ class Cluster:
         self.network = Network(loop, chance, self.crash)
         self.log = CheckedEventLog(self._on_io, checker.appended, shape.partitions)
         self.queue = MemoryCommandQueue(self._on_io)
+        self.group = Group(shape.partitions, loop.time)
         self.store = MemoryStateStore(self._on_io)
         self.catalog = MemoryCatalog(self._on_io)
         self._loop = loop
@@ -276,19 +291,19 @@ class Cluster:
     # -- what processes are made of --------------------------------------------------------
 
     def _build(self, process: Process) -> None:
-        name = process.name
-        if name == DISPATCHER:
-            self._build_dispatcher(process)
-        elif name == STATE:
-            self._build_state(process)
-        elif name == GATEWAY:
-            self._build_gateway(process)
-        elif name in POOLS.values():
+        engine, kind = split(process.name)
+        if kind == DISPATCHER:
+            self._build_dispatcher(process, engine)
+        elif kind == STATE:
+            self._build_state(process, engine)
+        elif kind == GATEWAY:
+            self._build_gateway(process, engine)
+        elif kind in POOLS.values():
             self._build_pool(process)
         else:
-            self._build_owner(process)
+            self._build_owner(process, engine)
 
-    def _build_owner(self, process: Process) -> None:
+    def _build_owner(self, process: Process, engine: str) -> None:
         name, clock = process.name, process.clock
         world = World(
             owner=name,
@@ -301,7 +316,9 @@ class Cluster:
             ticks_s=SimulatedTicks(self._turns_chance, self.shape.slow).now_s,
         )
         plans = SharedPlans(self.log, self.catalog, self._sandboxed)
-        supervisor = DispatcherAddress(self.network, process, self._checker.reported)
+        supervisor = DispatcherAddress(
+            self.network, process, engine + DISPATCHER, self._checker.reported
+        )
         owner = Owner(
             name=name,
             incarnation=process.incarnation,
@@ -309,7 +326,7 @@ class Cluster:
             activator=Activator(process.incarnation, self.log, plans, world, self._offload),
             world=world,
             pools={
-                pool: PoolAddress(self.network, process, target, self._checker.sent)
+                pool: PoolAddress(self.network, process, engine + target, self._checker.sent)
                 for pool, target in POOLS.items()
             },
             outbox=Outbox(name, process.incarnation, supervisor),
@@ -321,46 +338,60 @@ class Cluster:
         process.service = owner
         process.start(owner.run())
 
-    def _build_dispatcher(self, process: Process) -> None:
+    def _build_dispatcher(self, process: Process, engine: str) -> None:
         shape, clock = self.shape, process.clock
+        membership, queue = self._membership(process, engine)
         stations = Stations(
             Station(
                 link=OwnerAddress(self.network, process, name),
-                capacity=1 if name.startswith("lone") else shape.owners.shared_capacity,
-                dedicated=name.startswith("lone"),
+                capacity=1 if f"{LONE}-" in name else shape.owners.shared_capacity,
+                dedicated=f"{LONE}-" in name,
                 last_contact_ms=clock.now_ms(),
             )
-            for name in shape.owner_names
+            for name in shape.owners_of(engine)
         )
         roster = Roster(
             stations,
-            self.queue,
+            queue,
             clock,
             running_limit=shape.running_limit,
             memory_bytes=shape.memory_bytes,
         )
         dispatcher = Dispatcher(
-            queue=self.queue,
+            queue=queue,
             roster=roster,
-            resolver=Resolver(self.catalog, self.queue, self.log),
+            resolver=Resolver(self.catalog, queue, self.log),
             clock=clock,
+            membership=membership,
         )
         supervision = Supervision(
             dispatcher,
-            queue=self.queue,
+            queue=queue,
             store=self.store,
-            barrier=self._barrier(process),
+            state=StateAddress(self.network, process, engine + STATE),
             clock=clock,
             owners=shape.owners,
             sweep=shape.sweep,
         )
+        keeper = PartitionKeeper(supervision, clock)
         process.service = DispatcherService(dispatcher, supervision)
-        process.start(_dispatch(supervision, clock.sleep))
+        process.start(membership.run(keeper))
+        process.start(_dispatch(membership, keeper, supervision))
 
-    def _build_state(self, process: Process) -> None:
-        mail = DispatcherMail(
-            DispatcherAddress(self.network, process), process.incarnation, process.clock
+    def _membership(self, process: Process, engine: str) -> tuple[Membership, CommandQueue]:
+        if self.shape.partitions == 1:
+            return SoleMembership(), self.queue
+        membership = SimulatedMembership(
+            self.group,
+            engine,
+            process,
+            lambda: self.network.reaches(process.name, GROUP),
+            self._chance,
         )
+        return membership, SharedQueue(self.queue, membership.partition_of)
+
+    def _build_state(self, process: Process, engine: str) -> None:
+        mail = self._mail(process, engine)
         causes = Causes(
             log=self.log,
             queue=self.queue,
@@ -381,14 +412,13 @@ class Cluster:
                 live_limit=self.shape.live_limit,
             )
 
-        projection = Projection(self.log, process.clock, projector)
+        alone = self.shape.partitions == 1
+        projection = Projection(self.log, self.store, process.clock, projector, alone=alone)
         process.service = StateService(projection)
         process.start(projection.run())
 
-    def _build_gateway(self, process: Process) -> None:
-        mail = DispatcherMail(
-            DispatcherAddress(self.network, process), process.incarnation, process.clock
-        )
+    def _build_gateway(self, process: Process, engine: str) -> None:
+        mail = self._mail(process, engine)
         process.service = EngineGateway(
             queue=self.queue,
             log=self.log,
@@ -398,7 +428,7 @@ class Cluster:
             mail=mail,
             admission=Admission(self.shape.admission),
             clock=process.clock,
-            barrier=self._barrier(process),
+            barrier=StateAddress(self.network, process, engine + STATE).barrier,
             exposition=_no_metrics,
         )
         mail.start()
@@ -413,14 +443,9 @@ class Cluster:
             lambda request: FUNCTION_TIMEOUTS_MS.get(request.call.function),
         )
 
-    def _barrier(self, process: Process) -> Callable[[], Awaitable[None]]:
-        async def ask(state: StateService) -> None:
-            await state.projection.barrier()
-
-        async def barrier() -> None:
-            await self.network.call(process, STATE, ask, limit_s=BARRIER_LIMIT_S)
-
-        return barrier
+    def _mail(self, process: Process, engine: str) -> DispatcherMail:
+        address = DispatcherAddress(self.network, process, engine + DISPATCHER)
+        return DispatcherMail(address, process.incarnation, process.clock)
 
     # -- awaits ----------------------------------------------------------------------------
 
@@ -463,15 +488,11 @@ FUNCTION_TIMEOUTS_MS: Final[Mapping[str, int | None]] = {
 
 
 async def _dispatch(
-    supervision: Supervision, sleep: Callable[[float], Coroutine[Any, Any, None]]
+    membership: Membership, keeper: PartitionKeeper, supervision: Supervision
 ) -> None:
-    """Recover, however often it takes, then watch over the books."""
-    while True:
-        try:
-            await supervision.recover()
-            break
-        except OrchxError:
-            await sleep(RETRY_S)
+    """Recover what is given at first, then watch over the books."""
+    await membership.joined()
+    await keeper.settled()
     await supervision.run()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -51,6 +51,10 @@ class Network:
     def cut(self, one: str, other: str) -> None:
         """Let nothing through between two processes, in either direction."""
         self._cuts.add(frozenset((one, other)))
+
+    def reaches(self, one: str, other: str) -> bool:
+        """Return whether anything gets through between two processes."""
+        return frozenset((one, other)) not in self._cuts
 
     def heal(self) -> None:
         """Undo all cuts."""
@@ -120,6 +124,7 @@ async def _answer(work: Awaitable[T]) -> T:
 
 
 CALL_LIMIT_S = 5.0
+BARRIER_LIMIT_S = 15.0
 LONG_POLL_S = 30.0
 
 
@@ -144,6 +149,14 @@ class OwnerAddress:
 
         return await self._network.call(self._source, self.name, ask, limit_s=CALL_LIMIT_S)
 
+    async def release(self, workflow_ids: Sequence[str]) -> None:
+        """Have the owner let go of workflows."""
+
+        async def ask(owner: Any) -> None:
+            await owner.release(workflow_ids)
+
+        await self._network.call(self._source, self.name, ask, limit_s=CALL_LIMIT_S)
+
 
 class DispatcherAddress:
     """An owner's and ingestion's way to the Dispatcher (`SupervisorLink`, `DispatcherLink`).
@@ -156,8 +169,8 @@ class DispatcherAddress:
         self,
         network: Network,
         source: Process,
+        name: str,
         reported: Callable[[OwnerReport], None] | None = None,
-        name: str = "dispatcher",
     ) -> None:
         self._network = network
         self._source = source
@@ -198,6 +211,29 @@ class DispatcherAddress:
             return found
 
         return await self._network.call(self._source, self._name, ask, limit_s=LONG_POLL_S)
+
+
+class StateAddress:
+    """The way of a Dispatcher, or ingestion, to the projector (a `StateServiceLink`)."""
+
+    def __init__(self, network: Network, source: Process, name: str) -> None:
+        self._network = network
+        self._source = source
+        self._name = name
+
+    def serve(self, partitions: Collection[int]) -> None:
+        """Say which partitions are to be projected."""
+        wanted = tuple(partitions)
+        self._network.send(self._source, self._name, lambda it: it.projection.serve(wanted))
+
+    async def barrier(self, partitions: Collection[int] | None = None) -> None:
+        """Wait until what is in the log now is projected."""
+        wanted = None if partitions is None else tuple(partitions)
+
+        async def ask(it: Any) -> None:
+            await it.projection.barrier(wanted)
+
+        await self._network.call(self._source, self._name, ask, limit_s=BARRIER_LIMIT_S)
 
 
 class PoolAddress:

@@ -18,6 +18,7 @@ class Process:
 
     Attributes:
         name: its address on the network, the same in every life.
+        life: counts from 1.
         incarnation: unique for this life.
         service: the object that answers what arrives for this process.
         fuse: how many points (reads, writes, sends) are left before it dies; None: no plan.
@@ -27,6 +28,7 @@ class Process:
         self, name: str, life: int, loop: SimulatedLoop, *, skew_ms: int, fuse: int | None
     ) -> None:
         self.name = name
+        self.life = life
         self.incarnation = f"{name}#{life}"
         self.clock = SimulatedClock(loop, skew_ms)
         self.alive = True

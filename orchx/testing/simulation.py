@@ -250,7 +250,8 @@ class Simulation:
     async def _call_gateway(
         self, ask: Callable[[EngineGateway], Awaitable[T]], limit_s: float
     ) -> T:
-        return await self._cluster.network.call(self._client, GATEWAY, ask, limit_s=limit_s)
+        gateway = self._plan.choice(self._cluster.shape.engines) + GATEWAY
+        return await self._cluster.network.call(self._client, gateway, ask, limit_s=limit_s)
 
     # -- peace -----------------------------------------------------------------------------
 
@@ -324,7 +325,7 @@ class Simulation:
 
     async def _caught_up(self) -> None:
         state = self._cluster.network.processes[STATE]
-        await state.service.projection.barrier(60.0)
+        await state.service.projection.barrier(timeout_s=60.0)
 
     def _check_owners(self) -> None:
         for owner in self._cluster.owners():
@@ -332,8 +333,15 @@ class Simulation:
 
     def _explain(self, track: Track) -> str:
         """Say where everyone believes a workflow to be that does not end."""
-        dispatcher = self._cluster.network.processes[DISPATCHER].service.dispatcher
-        entry = dispatcher.roster.entries.get(track.workflow_id)
+        entry = [
+            (dict(dispatcher.held), dispatcher.roster.entries.get(track.workflow_id))
+            for engine in self._cluster.shape.engines
+            if (
+                dispatcher := self._cluster.network.processes[
+                    engine + DISPATCHER
+                ].service.dispatcher
+            )
+        ]
         holders = [o.incarnation for o in self._cluster.owners() if track.workflow_id in o.states()]
         frames = [
             f"{f.id}:{f.kind}:{f.phase} {f.reference} due={f.due_at_ms}" for f in _frames(track)

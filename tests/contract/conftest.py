@@ -9,9 +9,10 @@ where there is none.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import pytest
 
@@ -36,12 +37,12 @@ from orchx.domain.messages import AnyCommand
 from orchx.engine.cached_state_store import CachedStateStore
 from orchx.ports.archive import Archive
 from orchx.ports.catalog import Catalog
-from orchx.ports.command_queue import Accepted, CommandQueue
+from orchx.ports.command_queue import Accepted, Backlog, CommandQueue
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import Claim, Claimed, EventLog
 from orchx.ports.state_cache import StateCache
 from orchx.ports.state_store import StateStore
-from orchx.settings import KafkaSettings
+from orchx.settings import KafkaSettings, MongoSettings
 from orchx.testing.memory_archive import MemoryArchive
 from orchx.testing.memory_catalog import MemoryCatalog
 from orchx.testing.memory_command_queue import MemoryCommandQueue
@@ -74,11 +75,21 @@ def in_a_file(make: Callable[[Path], P]) -> Maker:
 
 
 class ThrowawayMongo(MongoConnection):
-    """Drops its database when it is closed."""
+    """Drops its database when the last connection to it is closed."""
+
+    opened: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self, settings: MongoSettings) -> None:
+        super().__init__(settings)
+        self.opened[settings.database] += 1
+        self._counts = True
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.drop_database(self._settings.database)
+        if self._counts:
+            self._counts = False
+            self.opened[self._settings.database] -= 1
+            if self._client is not None and not self.opened[self._settings.database]:
+                await self._client.drop_database(self._settings.database)
         await super().close()
 
 
@@ -156,6 +167,7 @@ class IndexedKafkaQueue(KafkaCommandQueue):
 
     def __init__(self, kafka: KafkaSettings, mongo: MongoConnection) -> None:
         super().__init__(kafka, mongo, consumes=True)
+        self._partitions_held = range(kafka.partitions)
         self._indexer = CommandIndexer(kafka, mongo)
         self._indexing: asyncio.Task[None] | None = None
 
@@ -163,6 +175,18 @@ class IndexedKafkaQueue(KafkaCommandQueue):
         if self._indexing is None:
             self._indexing = asyncio.create_task(self._indexer.run())
         return await super().put(commands)
+
+    async def pending(self, *, after_position: int, limit: int) -> Sequence[tuple[int, AnyCommand]]:
+        await self.hold(self._partitions_held)
+        return await super().pending(after_position=after_position, limit=limit)
+
+    async def acknowledge(self, command_ids: Sequence[str]) -> None:
+        await self.hold(self._partitions_held)
+        await super().acknowledge(command_ids)
+
+    async def backlog(self) -> Backlog:
+        await self.hold(self._partitions_held)
+        return await super().backlog()
 
     async def close(self) -> None:
         await self._indexer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 from kafka import TopicPartition
@@ -19,7 +20,7 @@ from orchx.adapters.kafka_command_queue import KafkaCommandQueue
 from orchx.adapters.kafka_command_reader import KafkaCommandReader
 from orchx.adapters.kafka_command_records import decode_command
 from orchx.adapters.kafka_command_window import CommandWindow
-from orchx.adapters.kafka_connection import Topics, open_client
+from orchx.adapters.kafka_connection import Topics, open_client, partition_of
 from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_recent_commands import RecentCommands
 from orchx.adapters.kafka_topics import ensure_topics
@@ -80,6 +81,12 @@ class Installation:
         self._queues.append(queue)
         return queue
 
+    async def taker(self, **options: Any) -> KafkaCommandQueue:
+        """Open the queue as one more Dispatcher would that serves every partition."""
+        queue = self.queue(consumes=True, **options)
+        await queue.hold(range(self.kafka.partitions))
+        return queue
+
     def start_indexer(self, recent: RecentCommands | None = None) -> CommandIndexer:
         connection = MongoConnection(self.mongodb)
         indexer = CommandIndexer(self.kafka, connection, recent=recent)
@@ -124,28 +131,28 @@ async def installation() -> AsyncIterator[Installation]:
 
 class TestCrash:
     async def test_what_was_not_acknowledged_comes_again(self, installation: Installation) -> None:
-        crashed, other = installation.queue(consumes=True), installation.queue()
+        crashed, other = await installation.taker(), installation.queue()
         await crashed.put([command(id_) for id_ in "abcd"])
         assert await ids_in(crashed) == list("abcd")
         await crashed.acknowledge(["a", "b", "d"])
 
-        async def is_committed() -> bool:
+        async def is_stored() -> bool:
             return (await other.backlog()).total == 2  # c, and d above it
 
-        await until(is_committed)
-        # it is not closed before the next one starts, so it commits nothing more
-        assert await ids_in(installation.queue(consumes=True)) == ["c", "d"]
+        await until(is_stored)
+        # it is not closed before the next one starts, so it stores nothing more
+        assert await ids_in(await installation.taker()) == ["c"]
 
-    async def test_closing_commits_what_was_acknowledged(self, installation: Installation) -> None:
-        queue = installation.queue(consumes=True)
+    async def test_closing_stores_what_was_acknowledged(self, installation: Installation) -> None:
+        queue = await installation.taker()
         await queue.put([command("a"), command("b")])
         await queue.acknowledge(["a"])  # perhaps before it was read
         await queue.close()
         await queue.close()
-        assert await ids_in(installation.queue(consumes=True)) == ["b"]
+        assert await ids_in(await installation.taker()) == ["b"]
 
     async def test_a_closed_queue_says_so(self, installation: Installation) -> None:
-        queue = installation.queue(consumes=True)
+        queue = await installation.taker()
         await queue.close()
         with pytest.raises(DriverError, match="closed"):
             await queue.put([command("a")])
@@ -155,7 +162,7 @@ class TestCrash:
     async def test_a_caller_who_leaves_does_not_take_the_command_along(
         self, installation: Installation
     ) -> None:
-        queue = installation.queue(consumes=True)
+        queue = await installation.taker()
         leaver = asyncio.create_task(queue.put([command("a")]))
         await asyncio.sleep(0)
         leaver.cancel()
@@ -163,12 +170,95 @@ class TestCrash:
         assert await installation.length() == 1
 
 
+class TestHandOver:
+    async def test_who_has_lost_a_partition_says_nothing_of_it_any_more(
+        self, installation: Installation
+    ) -> None:
+        former = await installation.taker()
+        await former.put([command("a"), command("b")])
+        assert await ids_in(former) == ["a", "b"]
+        present = await installation.taker()
+        assert await ids_in(present) == ["a", "b"]
+        await former.acknowledge(["a", "b"])
+        await former.close()
+        await present.acknowledge(["a"])
+        await present.close()
+        assert await ids_in(await installation.taker()) == ["b"]
+
+    async def test_what_is_given_up_is_neither_returned_nor_counted(self) -> None:
+        kafka = servers.apache_kafka(partitions=2)
+        installation = Installation(kafka, servers.mongodb())
+        await asyncio.to_thread(ensure_topics, kafka)
+        queue = await installation.taker()
+        in_first, in_second = (
+            next(f"w{n}" for n in range(99) if partition_of(f"w{n}", 2) == p) for p in (0, 1)
+        )
+        await queue.put([command("a", workflow_id=in_first), command("b", workflow_id=in_second)])
+        assert sorted(await ids_in(queue)) == ["a", "b"]
+        await queue.hold([1])
+        assert await ids_in(queue) == ["b"]
+        assert (await queue.backlog()).total == 1
+        await queue.acknowledge(["b"])
+        await queue.hold([0, 1])
+        assert await ids_in(queue) == ["a"]
+        await installation.close()
+
+    async def test_an_event_handed_on_to_a_partition_arrives_there(self) -> None:
+        kafka = servers.apache_kafka(partitions=2)
+        installation = Installation(kafka, servers.mongodb())
+        await asyncio.to_thread(ensure_topics, kafka)
+        queue = installation.queue(consumes=True)
+        await queue.hold([1])
+        relayed = [
+            DeliverEvent(id=f"e{p}", workflow_id="", created_at_ms=1, event={}, partition=p)
+            for p in (0, 1)
+        ]
+        await queue.put(relayed)
+        assert await ids_in(queue) == ["e1"]
+        await installation.close()
+
+    async def test_what_others_have_put_arrives(self, installation: Installation) -> None:
+        queue, other = await installation.taker(), installation.queue()
+        await queue.put([command("mine")])
+        await other.put([command("theirs")])
+        found: list[str] = []
+        position = 0
+        async with asyncio.timeout(TIMEOUT_S):
+            while not found:
+                position, some = await queue.arrivals(
+                    after_position=position, known=lambda id_: id_ == "mine"
+                )
+                found += [one.id for one in some]
+        assert found == ["theirs"]
+        after, some = await queue.arrivals(after_position=position, known=lambda _: False)
+        assert (after, list(some)) == (position, [])
+
+    async def test_what_the_topic_has_forgotten_unacknowledged_the_index_has(
+        self, installation: Installation
+    ) -> None:
+        former = await installation.taker()
+        indexer = installation.start_indexer()
+        await former.put([command(id_) for id_ in "abcd"])
+        assert await ids_in(former) == list("abcd")
+        await former.acknowledge(["b"])
+
+        async def is_indexed() -> bool:
+            return await indexer.lag() == 0
+
+        await until(is_indexed)
+        await former.close()
+        admin = await asyncio.to_thread(open_client, KafkaAdminClient, installation.kafka, "test")
+        await asyncio.to_thread(admin.delete_records, {TopicPartition(installation.topic, 0): 3})
+        await asyncio.to_thread(admin.close)
+        assert await ids_in(await installation.taker()) == ["a", "c", "d"]
+
+
 class TestManyProcesses:
     async def test_every_partition_is_taken_in_order(self) -> None:
         kafka = servers.apache_kafka(partitions=3)
         installation = Installation(kafka, servers.mongodb())
         await asyncio.to_thread(ensure_topics, kafka)
-        queue, other = installation.queue(consumes=True), installation.queue()
+        queue, other = await installation.taker(), installation.queue()
         names = [f"w{number}" for number in range(20)]
         for turn in range(3):
             batch: list[AnyCommand] = [command(f"{n}-{turn}", workflow_id=n) for n in names]
@@ -185,7 +275,7 @@ class TestManyProcesses:
     async def test_of_two_puts_of_one_id_the_first_on_the_topic_counts(
         self, installation: Installation
     ) -> None:
-        taker, one, other = (installation.queue(consumes=n == 0) for n in range(3))
+        taker, one, other = await installation.taker(), installation.queue(), installation.queue()
         # the index knows nothing yet: both are told that it is new
         assert not (await one.put([command("a", reason="first")]))[0].duplicate
         assert not (await other.put([command("a", reason="second")]))[0].duplicate
@@ -240,7 +330,9 @@ class TestWindow:
             return dict(await reader.ends())
 
         window = CommandWindow(count_max=10)
-        feed = CommandFeed(installation.kafka, CoalescedQuery(ask), window)
+        connection = MongoConnection(installation.mongodb)
+        feed = CommandFeed(installation.kafka, connection, CoalescedQuery(ask), window)
+        await feed.hold([0])
         seen: list[str] = []
         async with asyncio.timeout(TIMEOUT_S):
             while len(seen) < 30:
@@ -256,11 +348,12 @@ class TestWindow:
         assert seen == [f"c{number:02}" for number in range(30)]
         await feed.close()
         await reader.close()
+        await connection.close()
 
 
 class TestPoison:
     async def test_is_skipped_and_kept_aside(self, installation: Installation) -> None:
-        taker, finder = installation.queue(consumes=True), installation.queue()
+        taker, finder = await installation.taker(), installation.queue()
         await taker.put([command("a")])
         await installation.write(b"no command", None, b'{"kind":"dance"}')
         await taker.put([command("b")])
@@ -292,7 +385,7 @@ class TestPoison:
 
 class TestIndex:
     async def test_is_made_again_from_the_topic(self, installation: Installation) -> None:
-        queue = installation.queue(consumes=True)
+        queue = await installation.taker()
         installation.start_indexer()
         await queue.put([command("a"), command("b")])
         await queue.acknowledge(["a"])
@@ -354,7 +447,7 @@ class TestIndex:
         await asyncio.to_thread(admin.delete_records, expired)
         await asyncio.to_thread(admin.close)
         installation.start_indexer()
-        queue = installation.queue(consumes=True)
+        queue = await installation.taker()
         assert await queue.find("a") is None
         assert await queue.find("c") == command("c")
         assert await queue.pruned_before_ms() >= before_ms
@@ -375,7 +468,7 @@ class TestIndex:
     async def test_what_failed_and_arrived_all_the_same_is_not_stored_twice(
         self, installation: Installation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        queue = installation.queue(consumes=True)
+        queue = await installation.taker()
         send = KafkaWriter.send
 
         async def send_and_lose_the_answer(
@@ -403,7 +496,7 @@ class TestOutOfReach:
             with pytest.raises(Unavailable, match="ORCHX_MONGODB__URI"):
                 await call
         assert await installation.length() == 0
-        queue = installation.queue(consumes=True)
+        queue = await installation.taker()
         assert not (await queue.put([command("a")]))[0].duplicate
         assert (await queue.put([command("a")]))[0].duplicate
         assert await ids_in(queue) == ["a"]

@@ -53,7 +53,7 @@ async def recovering(*, after_s: int = 0) -> tuple[Desk, UnwiredActor]:
     """Return an actor that recovers `after_s` seconds from now; the projection holds `old`."""
     desk = Desk(met=False)
     await desk.project(summary("old"))
-    desk.barrier_errors = [Unavailable("a long log")] * round(after_s / SWEEP_S)
+    desk.state.errors = [Unavailable("a long log")] * round(after_s / SWEEP_S)
     return desk, UnwiredActor(desk)
 
 

@@ -15,6 +15,7 @@ from orchx.adapters.kafka_command_window import (
     WINDOW_COUNT_MAX,
     CommandWindow,
 )
+from orchx.adapters.mongo_command_progress import Acknowledged
 from orchx.domain.events import Request
 from orchx.domain.messages import StartWorkflow
 
@@ -58,11 +59,15 @@ def poisoned(offset: int) -> PoisonedRecord:
     return PoisonedRecord(record=record, error="no JSON")
 
 
+def read_from(offset: int) -> Acknowledged:
+    return Acknowledged(watermark=offset)
+
+
 def window_of(
     *ids: str, bytes_max: int = WINDOW_BYTES_MAX, count_max: int = WINDOW_COUNT_MAX
 ) -> CommandWindow:
     window = CommandWindow(bytes_max=bytes_max, count_max=count_max)
-    window.assign({0: 0})
+    window.assign({0: read_from(0)})
     window.take([received(id_, offset) for offset, id_ in enumerate(ids)], {0: len(ids)})
     return window
 
@@ -125,7 +130,7 @@ class TestWatermarks:
 
     def test_are_those_of_each_partition(self) -> None:
         window = CommandWindow()
-        window.assign({0: 5, 1: 7})
+        window.assign({0: read_from(5), 1: read_from(7)})
         window.take([received("a", 5), received("b", 7, partition=1)], {0: 6, 1: 8})
         window.acknowledge(["b"])
         assert window.watermarks() == {0: 5, 1: 8}
@@ -133,7 +138,7 @@ class TestWatermarks:
     @given(st.lists(st.sampled_from("abcdefgh"), max_size=30), st.data())
     def test_never_pass_what_waits(self, read: list[str], data: st.DataObject) -> None:
         window = CommandWindow()
-        window.assign({0: 0})
+        window.assign({0: read_from(0)})
         for offset, id_ in enumerate(read):
             if data.draw(st.booleans()):
                 window.acknowledge([data.draw(st.sampled_from("abcdefgh"))])
@@ -167,7 +172,7 @@ class TestAcknowledged:
     def test_is_remembered_for_a_while_only(self) -> None:
         clock = Clock()
         window = CommandWindow(now_s=clock)
-        window.assign({0: 0})
+        window.assign({0: read_from(0)})
         window.acknowledge(["a"])
         clock.now_s = module.ACKNOWLEDGED_AGE_S + 1
         window.take([received("a", 0)], {0: 1})
@@ -216,7 +221,7 @@ class TestBounds:
 class TestPartitions:
     def test_what_is_given_up_is_forgotten(self) -> None:
         window = CommandWindow()
-        window.assign({0: 0, 1: 0})
+        window.assign({0: read_from(0), 1: read_from(0)})
         window.take([received("a", 0), received("b", 0, partition=1)], {0: 1, 1: 1})
         window.revoke([1, 2])
         assert waiting(window) == ["a"]
@@ -228,12 +233,12 @@ class TestPartitions:
 
     def test_what_is_kept_is_not_read_again(self) -> None:
         window = window_of("a", "b")
-        window.assign({0: 0, 1: 3})
+        window.assign({0: read_from(0), 1: read_from(3)})
         assert window.next_offsets() == {0: 2, 1: 3}
 
     def test_a_topic_made_anew_is_read_from_its_start(self) -> None:
         window = CommandWindow()
-        window.assign({0: 0})
+        window.assign({0: read_from(0)})
         window.take([received("a", 0), received("b", 1)], {0: 2})
         window.take([received("c", 0)], {0: 1})
         assert waiting(window) == ["c"]
@@ -244,3 +249,68 @@ class TestPartitions:
         assert window.missed == 0
         window.take([received("b", 4)], {0: 5})
         assert window.missed == 3
+
+
+class TestProgress:
+    def test_it_says_what_need_not_be_read_again(self) -> None:
+        window = window_of("a", "b", "c", "d", "e", "f")
+        window.acknowledge(["a", "c", "d", "f"])
+        found = window.acknowledged(0)
+        assert (found.watermark, found.above) == (1, ((2, 4), (5, 6)))
+
+    def test_a_successor_leaves_that_out(self) -> None:
+        window = CommandWindow()
+        window.assign({0: Acknowledged(watermark=1, above=((2, 4), (5, 6)))})
+        window.take([received(id_, n) for n, id_ in enumerate("bcdefg", 1)], {0: 7})
+        assert waiting(window) == ["b", "e", "g"]
+        assert window.missed == 0
+        window.acknowledge(["b"])
+        assert window.acknowledged(0) == Acknowledged(watermark=4, above=((5, 6),))
+
+    def test_before_all_of_it_was_read_nothing_of_it_is_forgotten(self) -> None:
+        known = Acknowledged(watermark=1, above=((2, 4), (6, 9)))
+        window = CommandWindow()
+        window.assign({0: known})
+        assert window.acknowledged(0) == known
+        window.take([received("b", 1), received("c", 2)], {0: 3})
+        assert window.acknowledged(0) == Acknowledged(watermark=1, above=((2, 3), (3, 4), (6, 9)))
+
+    def test_ranges_are_limited_and_the_lowest_are_kept(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "RANGES_MAX", 2)
+        window = window_of("a", "b", "c", "d", "e", "f", "g", "h")
+        window.acknowledge(["b", "d", "f", "h"])
+        assert window.acknowledged(0) == Acknowledged(watermark=0, above=((1, 2), (3, 4)))
+
+    def test_a_change_is_counted_where_it_is(self) -> None:
+        window = CommandWindow()
+        window.assign({0: read_from(0), 1: read_from(0)})
+        window.take([received("a", 0)], {0: 1})
+        before = window.changes()
+        window.acknowledge(["a"])
+        after = window.changes()
+        assert (after[0] > before[0], after[1]) == (True, before[1])
+
+    def test_what_the_topic_has_forgotten_is_restored(self) -> None:
+        window = CommandWindow()
+        window.assign({0: Acknowledged(watermark=0, above=((1, 2),))})
+        window.restore(0, [received("a", 0), received("b", 1), received("c", 2)], 3)
+        window.take([received("d", 3)], {0: 4})
+        assert waiting(window) == ["a", "c", "d"]
+        assert (window.missed, window.next_offsets()) == (0, {0: 4})
+
+
+class TestArrivals:
+    def test_ids_behind_a_position(self) -> None:
+        window = window_of("a", "b", "c")
+        window.acknowledge(["b"])
+        assert window.ids(after_position=0) == ([(1, "a"), (3, "c")], 3)
+        assert window.ids(after_position=3) == ([], 3)
+
+    def test_a_part_tells_up_to_where_it_goes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "IDS_MAX", 2)
+        window = window_of("a", "b", "c")
+        window.acknowledge(["b"])
+        assert window.ids(after_position=0) == ([(1, "a")], 2)
+        assert window.ids(after_position=2) == ([(3, "c")], 3)

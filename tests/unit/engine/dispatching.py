@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from orchx.domain import messages as m
 from orchx.domain.events import ParentRef, Request
@@ -16,6 +16,7 @@ from orchx.engine.routing import Resolver
 from orchx.engine.supervision import Supervision
 from orchx.errors import OrchxError, Unavailable
 from orchx.ports.catalog import StoredDefinition
+from orchx.ports.membership import PartitionHolder
 from orchx.ports.state_store import WorkflowSummary
 from orchx.ports.supervision import Assignment, Ending, OwnerReport, OwnerStatus
 from orchx.settings import OwnerSettings, SweepSettings
@@ -42,6 +43,7 @@ class FakeOwner:
         self.incarnation = f"{name}#1"
         self.deliveries: list[list[Assignment]] = []
         self.holds: set[str] = set()
+        self.released: list[list[str]] = []
         self.asked = 0
         self.away = False
         self.deaf = False
@@ -62,6 +64,12 @@ class FakeOwner:
             unexpected=sorted(self.holds - set(expected)),
         )
 
+    async def release(self, workflow_ids: Sequence[str]) -> None:
+        if self.away:
+            raise Unavailable(f"{self.name} is away")
+        self.released.append(sorted(workflow_ids))
+        self.holds.difference_update(workflow_ids)
+
     def restart(self) -> None:
         """Come back as another process, which holds nothing."""
         self.incarnation += "+1"
@@ -80,6 +88,52 @@ class FakeOwner:
         return [command.id if command is not None else "" for command in found]
 
 
+class FakeMembership:
+    """Says which partition is whose: by the number that a workflow's id ends with, else 0."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    async def run(self, holder: PartitionHolder) -> NoReturn:
+        raise AssertionError("a test gives and takes partitions by itself")
+
+    async def joined(self) -> None:
+        raise AssertionError("likewise")
+
+    async def leave(self) -> None:
+        raise AssertionError("likewise")
+
+    def partition_of(self, command: m.AnyCommand) -> int:
+        if isinstance(command, m.DeliverEvent) and command.partition is not None:
+            return command.partition
+        return self.partition_of_workflow(command.workflow_id)
+
+    def partition_of_workflow(self, workflow_id: str) -> int:
+        number = workflow_id.rpartition("-")[2]
+        return int(number) % self.count if number.isdigit() else 0
+
+
+class FakeStateService:
+    """The projector as the Dispatcher reaches it.
+
+    `errors` are raised once each; `hangs`: no question is ever answered.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[OrchxError] = []
+        self.hangs = False
+        self.served: list[int] = []
+
+    def serve(self, partitions: Collection[int]) -> None:
+        self.served = sorted(partitions)
+
+    async def barrier(self, partitions: Collection[int]) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.hangs:
+            await asyncio.Event().wait()
+
+
 class Desk:
     """A Dispatcher and its Supervision over memory adapters, with a clock that a test moves.
 
@@ -88,7 +142,8 @@ class Desk:
         capacity: what a shared one takes.
         running_limit: how many workflows may run.
         memory_bytes: how much of commands is kept in memory.
-        met: whether the owners have said who they are already.
+        met: whether it has begun: the owners have said who they are, and it serves everything.
+        partitions: how many there are.
     """
 
     def __init__(
@@ -100,14 +155,14 @@ class Desk:
         running_limit: int = 100,
         memory_bytes: int = 1_000_000,
         met: bool = True,
+        partitions: int = 1,
     ) -> None:
         self.clock = VirtualClock()
         # the roster sets its timers with the loop, which this test has to itself
         loop = asyncio.get_running_loop()
         loop.call_later = self._call_later  # type: ignore[assignment,method-assign]
         self.failing: dict[str, OrchxError] = {}  # what stores raise, by point of the operation
-        self.barrier_errors: list[OrchxError] = []  # each is raised once
-        self.barrier_hangs = False
+        self.state = FakeStateService()
         self.queue = MemoryCommandQueue(self._on_io)
         self.store = MemoryStateStore()
         self.catalog = MemoryCatalog()
@@ -128,12 +183,15 @@ class Desk:
             roster=self.roster,
             resolver=Resolver(self.catalog, self.queue, MemoryEventLog()),
             clock=self.clock,
+            membership=FakeMembership(partitions),
         )
+        if met:
+            self.dispatcher.serve(range(partitions))
         self.supervision = Supervision(
             self.dispatcher,
             queue=self.queue,
             store=self.store,
-            barrier=self._barrier,
+            state=self.state,
             clock=self.clock,
             owners=OwnerSettings(lease_ms=int(LEASE_S * 1000)),
             sweep=SweepSettings(interval_ms=int(SWEEP_S * 1000)),
@@ -152,6 +210,10 @@ class Desk:
         task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
+
+    async def recover(self) -> None:
+        """Have everything taken, as at the start."""
+        await self.supervision.take(range(self.dispatcher.membership.count))
 
     async def submit(self, *commands: m.AnyCommand) -> None:
         """Make commands durable and offer them, as ingestion does."""
@@ -205,12 +267,6 @@ class Desk:
         self._timers.add(task)
         task.add_done_callback(self._timers.discard)
         return task
-
-    async def _barrier(self) -> None:
-        if self.barrier_errors:
-            raise self.barrier_errors.pop(0)
-        if self.barrier_hangs:
-            await asyncio.Event().wait()
 
     async def _on_io(self, point: str) -> None:
         if point in self.failing:

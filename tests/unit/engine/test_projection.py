@@ -57,7 +57,7 @@ def projection(log: MemoryEventLog, store: MemoryStateStore, clock: FakeClock) -
     def make(partition: int) -> Projector:
         return Projector(log, store, clock, Settings(), partition=partition, batch_limit=4)
 
-    return Projection(log, clock, make)
+    return Projection(log, store, clock, make)
 
 
 async def test_the_barrier_is_that_of_all_partitions() -> None:

@@ -71,7 +71,7 @@ def test_an_event_for_many_reaches_all_of_them_in_parts(
     subscriptions = Subscriptions()
     for workflow_id in ("e", "c", "a", "b", "d"):
         subscriptions.add(workflow_id, [])
-    parts = list(subscriptions.addressed_in_parts(event("e")))
+    parts = list(subscriptions.addressed_in_parts(event("e"), lambda _: True))
     assert [[command.workflow_id for command in part] for part in parts] == expected
 
 
@@ -88,7 +88,7 @@ def test_an_event_for_all_becomes_one_command_per_listener_with_an_id_of_its_own
     for workflow_id in ("a", "b"):
         subscriptions.add(workflow_id, ["hr.moved"])
     broadcast = event("e")
-    ((first, second),) = subscriptions.addressed_in_parts(broadcast)
+    ((first, second),) = subscriptions.addressed_in_parts(broadcast, lambda _: True)
     assert (first.id, first.workflow_id) == (event_command_id("a", "/test", "e"), "a")
     assert (second.id, second.workflow_id) == (event_command_id("b", "/test", "e"), "b")
     assert first.event == second.event == broadcast.event

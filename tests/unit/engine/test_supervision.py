@@ -44,7 +44,7 @@ async def test_sweeps_go_on_while_an_audit_hangs(
     async def hang(**_: object) -> None:
         await asyncio.Event().wait()
 
-    desk.barrier_hangs = part == "barrier"
+    desk.state.hangs = part == "barrier"
     if part == "store":
         monkeypatch.setattr(desk.store, "unfinished", hang)
     elif part == "queue":
@@ -67,7 +67,7 @@ async def test_audits_go_on_while_a_sweep_hangs(monkeypatch: pytest.MonkeyPatch)
 
 async def test_an_audit_that_fails_is_made_again() -> None:
     desk = Desk()
-    desk.barrier_errors = [Unavailable("away"), DriverError("disk")]
+    desk.state.errors = [Unavailable("away"), DriverError("disk")]
     await desk.project(summary("wf"))
     await supervised(desk, 3 * AUDIT_S)
     assert "wf" not in desk.roster.entries

@@ -10,16 +10,16 @@ from tests.unit.engine.dispatching import SWEEP_S, Desk, cancel, event, start, s
 
 
 async def recovered(desk: Desk) -> Desk:
-    await desk.supervision.recover()
+    await desk.recover()
     await desk.pass_s()
     return desk
 
 
 async def test_recovery_waits_for_the_projection_and_does_nothing_before() -> None:
     desk = Desk(met=False)
-    desk.barrier_errors = [Unavailable("a long log"), Overloaded("still busy")]
+    desk.state.errors = [Unavailable("a long log"), Overloaded("still busy")]
     await desk.queue.put([start("wf")])
-    recovery = desk.begin(desk.supervision.recover())
+    recovery = desk.begin(desk.recover())
     for _ in range(2):
         await desk.pass_s(SWEEP_S - 0.001)
         assert (recovery.done(), desk.owners["owner-1"].asked) == (False, 0)
@@ -31,9 +31,9 @@ async def test_recovery_waits_for_the_projection_and_does_nothing_before() -> No
 
 async def test_recovery_fails_where_waiting_would_not_help() -> None:
     desk = Desk(met=False)
-    desk.barrier_errors = [DriverError("disk")]
+    desk.state.errors = [DriverError("disk")]
     with pytest.raises(DriverError):
-        await desk.supervision.recover()
+        await desk.recover()
 
 
 async def test_what_runs_is_placed_and_sent_to_be_claimed() -> None:
