@@ -116,6 +116,12 @@ async def _stored(store: StateStore, workflow_ids: list[str]) -> Mapping[str, Wo
         await store.close()
 
 
+def stories(server: ServerProcess, workflow_ids: Iterable[str]) -> dict[str, Story]:
+    """Return what the log tells of workflows."""
+    records = _records_of(server)
+    return {key: story_of(key, records.get(key, ())) for key in workflow_ids}
+
+
 def check(server: ServerProcess, workflow_ids: Iterable[str]) -> list[str]:
     """Return what is wrong with workflows that all are over; nothing, if all is well."""
     wanted = list(workflow_ids)

@@ -72,6 +72,21 @@ def thaw(pid: int) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
+def freeze_session(session: int) -> list[int]:
+    """Stop every process of a session where it is; return them, to be thawed."""
+    frozen: list[int] = []
+
+    def everyone_stands() -> bool:
+        moving = [pid for pid in session_members(session) if pid not in frozen]
+        for pid in moving:
+            freeze(pid)
+        frozen.extend(moving)
+        return not moving
+
+    eventually(everyone_stands, f"session {session} to stop", timeout_s=END_TIMEOUT_S)
+    return frozen
+
+
 def kill_session(session: int) -> None:
     """End every process of a session at once, and those that they start meanwhile."""
 

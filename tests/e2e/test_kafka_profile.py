@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchx.sandbox.process import SandboxProcess
-from orchx.settings import Settings
-from tests import servers
-from tests.e2e.conftest import HERE
+from tests.e2e.kafka_servers import KafkaInstallation
 from tests.e2e.sandbox_ledger import SandboxLedger
 from tests.e2e.server_process import ServerProcess
 from tests.e2e.test_kill import Disaster
@@ -27,27 +24,8 @@ def kafka_server(
     sandbox: SandboxProcess, services_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """A server whose stores are Kafka, MongoDB and Redis."""
-    kafka = servers.apache_kafka(partitions=PARTITIONS)
-    mongodb, redis = servers.mongodb(), servers.redis()
-    server = ServerProcess(
-        tmp_path_factory.mktemp("kafka-server"),
-        arguments=(
-            *("--services", str(services_file)),
-            *("--definitions", str(HERE / "definitions")),
-            *("--tasks", "tests.e2e.errand_functions"),
-        ),
-        authentication=True,
-        environment={
-            "ORCHX_PROFILE": "kafka",
-            "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka.bootstrap_servers),
-            "ORCHX_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
-            "ORCHX_KAFKA__PARTITIONS": str(PARTITIONS),
-            "ORCHX_MONGODB__URI": mongodb.uri.get_secret_value(),
-            "ORCHX_MONGODB__DATABASE": mongodb.database,
-            "ORCHX_REDIS__URL": redis.url.get_secret_value(),
-        },
-        settings=Settings(profile="kafka", kafka=kafka, mongodb=mongodb, redis=redis),
-    )
+    installation = KafkaInstallation(services_file, partitions=PARTITIONS)
+    server = installation.engine(tmp_path_factory.mktemp("kafka-server"), authentication=True)
     try:
         server.start()
         yield server

@@ -1,0 +1,54 @@
+"""Servers of the profile `kafka`: one installation, and the engines that share it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from orchx.settings import Settings
+from tests import servers
+from tests.e2e.server_process import ServerProcess
+
+DEFINITIONS = Path(__file__).parent / "definitions"
+
+
+class KafkaInstallation:
+    """Topics, databases and keys of one test's own.
+
+    Args:
+        services_file: describes the services that workflows call.
+        partitions: of the topics.
+        kafka: more of Kafka's settings.
+    """
+
+    def __init__(self, services_file: Path, *, partitions: int, **kafka: object) -> None:
+        kafka_settings = servers.apache_kafka(partitions=partitions, **kafka)
+        mongodb, redis = servers.mongodb(), servers.redis()
+        self.settings = Settings(
+            profile="kafka", kafka=kafka_settings, mongodb=mongodb, redis=redis
+        )
+        self._services_file = services_file
+        self._environment = {
+            "ORCHX_PROFILE": "kafka",
+            "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka_settings.bootstrap_servers),
+            "ORCHX_KAFKA__TOPIC_PREFIX": kafka_settings.topic_prefix,
+            "ORCHX_KAFKA__PARTITIONS": str(partitions),
+            **{f"ORCHX_KAFKA__{name.upper()}": str(value) for name, value in kafka.items()},
+            "ORCHX_MONGODB__URI": mongodb.uri.get_secret_value(),
+            "ORCHX_MONGODB__DATABASE": mongodb.database,
+            "ORCHX_REDIS__URL": redis.url.get_secret_value(),
+        }
+
+    def engine(self, folder: Path, *, authentication: bool = False) -> ServerProcess:
+        """Return one more engine, which is to be started."""
+        return ServerProcess(
+            folder,
+            arguments=(
+                *("--services", str(self._services_file)),
+                *("--definitions", str(DEFINITIONS)),
+                *("--tasks", "tests.e2e.errand_functions"),
+            ),
+            authentication=authentication,
+            environment=self._environment,
+            settings=self.settings,
+        )
