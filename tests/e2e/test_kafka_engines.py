@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from orchx.client import Client, Workflow
 from orchx.domain.events import Record, WorkflowFaulted
 from orchx.domain.faults import Fault
-from orchx.stores import open_stores
+from orchx.stores import KafkaStores
 from tests.e2e import checker, process_tree
 from tests.e2e.conditions import eventually
 from tests.e2e.errands import ERRAND_EFFECTS, Errands
@@ -124,7 +124,8 @@ def _fenced(stories: dict[str, checker.Story]) -> int:
 
 async def _write_as_former_owners(engine: ServerProcess, workflow_ids: Sequence[str]) -> int:
     """Have the owners before the last say of some workflows that they have failed; count them."""
-    log = open_stores(engine.settings).event_log()
+    stores = KafkaStores(engine.settings)
+    log = stores.event_log()
     try:
         late: list[Record] = []
         for workflow_id in workflow_ids[:LATE_WORDS]:
@@ -139,6 +140,7 @@ async def _write_as_former_owners(engine: ServerProcess, workflow_ids: Sequence[
         return len(late)
     finally:
         await log.close()
+        await stores.close()
 
 
 def test_what_one_engine_was_asked_another_knows_and_tells(
