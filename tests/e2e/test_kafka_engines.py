@@ -128,14 +128,17 @@ async def _write_as_former_owners(engine: ServerProcess, workflow_ids: Sequence[
     log = stores.event_log()
     try:
         late: list[Record] = []
-        for workflow_id in workflow_ids[:LATE_WORDS]:
+        for workflow_id in workflow_ids:
             records = await log.read(workflow_id)
             last_epoch = max(record.epoch for record in records)
-            former = [record for record in records if record.epoch < last_epoch][-1]
+            former = [record for record in records if record.epoch < last_epoch][-1:]
             failed = WorkflowFaulted(error=Fault(type="late", status=500, title="too late"))
-            late.append(
-                replace(former, seq=former.seq + 1, at_ms=time.time_ns() // 10**6, event=failed)
-            )
+            late += [
+                replace(one, seq=one.seq + 1, at_ms=time.time_ns() // 10**6, event=failed)
+                for one in former
+            ]
+            if len(late) == LATE_WORDS:
+                break
         await log.append(late)
         return len(late)
     finally:
