@@ -72,8 +72,8 @@ def test_a_machine_that_stands_still_is_taken_over_from_and_its_late_words_chang
 ) -> None:
     """The second engine has never seen these workflows; the first comes back and writes on."""
     one, two = engines
-    ledger.disturb("hr", latency_ms=2_500, latency_jitter_ms=2_000, seed=1)
-    ledger.disturb("it", latency_ms=5_000, seed=2)
+    ledger.disturb("hr", latency_ms=1_500, latency_jitter_ms=1_000, seed=1)
+    ledger.disturb("it", latency_ms=1_500, seed=2)
     errands = Errands(one, "errand", "orphans")
     Submission(errands, ORPHANS).finish()
     eventually(lambda: ledger.read() >= IN_FLIGHT, "work in flight", timeout_s=END_TIMEOUT_S)
