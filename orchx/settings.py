@@ -28,6 +28,13 @@ class HttpSettings(_Section):
     max_depth: int = Field(64, ge=4, le=190, description="nesting of a JSON body")
     max_batch: int = Field(1000, ge=1)
     max_wait_s: float = Field(60.0, gt=0)
+    drain_s: float = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="with profile `kafka`: how long a stopped engine takes requests on while"
+        " /readyz says no",
+    )
     authentication: Literal["required", "off"] = Field(
         "required", description="`off` is refused on any host but loopback"
     )

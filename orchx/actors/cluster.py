@@ -160,11 +160,18 @@ def _wait_ready(actors: Mapping[str, ActorHandle[Any]]) -> Mapping[str, str]:
     return pids
 
 
-def stop_engine(settings: Settings) -> None:
-    """End every actor of the engine; what they had accepted is in the stores."""
-    with suppress(ValueError, ray.exceptions.RayError):  # others take over a little later then
+def leave_others(settings: Settings) -> None:
+    """Hand over to the other engines, and say so to whoever asks whether this one is ready.
+
+    Requests are taken on: the others see to what comes of them.
+    """
+    with suppress(ValueError, ray.exceptions.RayError):  # they take over a little later then
         dispatcher: Any = ray.get_actor(names.DISPATCHER, namespace=settings.namespace)
         ray.get(dispatcher.leave.remote(), timeout=LEAVE_TIMEOUT_S)
+
+
+def stop_engine(settings: Settings) -> None:
+    """End every actor of the engine; what they had accepted is in the stores."""
     for name in names.everything(settings):
         try:
             ray.kill(ray.get_actor(name, namespace=settings.namespace), no_restart=True)

@@ -44,6 +44,7 @@ class DispatcherActor(Shell):
         self._supervision = parts.supervision
         self._membership = parts.membership
         self._keeper = parts.keeper
+        self._leaving = False
         roster = parts.dispatcher.roster
         self.metrics.gauge(
             "workflows_waiting", "Workflows that wait for a place", lambda: roster.waiting
@@ -117,8 +118,11 @@ class DispatcherActor(Shell):
 
     async def leave(self) -> None:
         """Hand everything over to the other engines, if there are any: this one ends."""
+        self._leaving = True
         await self._membership.leave()
 
     def _refuse_until_ready(self) -> None:
+        if self._leaving:
+            raise Unavailable("this engine is being stopped; another one takes over")
         if not self._ready.is_set():
             raise Unavailable("the dispatcher is recovering")

@@ -68,7 +68,13 @@ def start_server(settings: Settings) -> Running:
 
 
 def stop_server(settings: Settings) -> None:
-    """Stop taking requests, then the engine, then Ray. What runs goes on at the next start."""
+    """Stop taking requests, then the engine, then Ray. What runs goes on at the next start.
+
+    One engine of several hands over first, and gives balancers time to send no more here.
+    """
+    if settings.profile == "kafka":
+        cluster.leave_others(settings)
+        time.sleep(settings.http.drain_s)
     shutdown: Callable[[], None] = serve.shutdown  # untyped in Ray
     shutdown()
     cluster.stop_engine(settings)

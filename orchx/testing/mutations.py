@@ -21,6 +21,7 @@ from orchx.domain.events import Record
 from orchx.domain.lineage import AcceptedRecords
 from orchx.domain.state import Frame, WorkflowState
 from orchx.domain.turn import Turn
+from orchx.engine import dispatcher as dispatcher_module
 from orchx.engine.activation import Activated, Activator
 from orchx.engine.causes import Causes
 from orchx.engine.live import Live
@@ -170,6 +171,10 @@ def _leave_children_to_the_owner() -> Any:
     return patch.object(Causes, "_end_of", blind)
 
 
+def _hand_no_event_on() -> Any:
+    return patch.object(dispatcher_module, "relayed_commands", lambda command, partitions: [])
+
+
 MUTATIONS: Final[Mapping[str, Callable[[], Any]]] = {
     "skip-epoch-check": _skip_the_epoch_check,
     "ack-before-queue": _acknowledge_before_the_queue_has_it,
@@ -182,6 +187,7 @@ MUTATIONS: Final[Mapping[str, Callable[[], Any]]] = {
     "believe-fenced-owner": _believe_a_fenced_owner,
     "early-timers": _fire_timers_early,
     "orphan-children": _leave_children_to_the_owner,
+    "relay-nothing": _hand_no_event_on,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import logging
 import random
 import warnings
@@ -15,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMappi
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from zlib import crc32
 
 import structlog
 
@@ -224,14 +226,23 @@ class Simulation:
                 "type": kind,
                 "data": {"n": number % EVENT_KINDS, "flag": True, "items": [1]},
             }
-            event["id"] = f"{name}/{kind}"
+            event["id"], command_id = self._event_id(f"{name}/{kind}")
             command = m.DeliverEvent(
-                id=event_command_id("", "https://driver.example", str(event["id"])),
-                workflow_id="",
-                created_at_ms=self._now_ms(),
-                event=event,
+                id=command_id, workflow_id="", created_at_ms=self._now_ms(), event=event
             )
             await self._put(command)
+
+    def _event_id(self, name: str) -> tuple[str, str]:
+        """Return ids of an event and its command that have it in the first partition.
+
+        All events are there, so that whoever listens in the others has them by being relayed.
+        """
+        for number in itertools.count():
+            event_id = f"{name}/{number}"
+            command_id = event_command_id("", "https://driver.example", event_id)
+            if crc32(command_id.encode()) % self._cluster.shape.partitions == 0:
+                return event_id, command_id
+        raise Bug("no number is left")
 
     async def _wait(self, workflow_id: str) -> None:
         """Wait for a workflow's end as a caller does; keep what was told, to be checked."""

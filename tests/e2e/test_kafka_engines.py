@@ -35,6 +35,7 @@ IN_FLIGHT = 300  # effects, of their 3,000
 END_TIMEOUT_S = 150.0
 HELD_TIMEOUT_S = 60.0
 STEADY_PAUSE_S = 0.2
+CHECK_INTERVAL_S = 0.5  # of the balancer's
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -72,7 +73,7 @@ def test_a_machine_that_stands_still_is_taken_over_from_and_its_late_words_chang
 ) -> None:
     """The second engine has never seen these workflows; the first comes back and writes on."""
     one, two = engines
-    ledger.disturb("hr", latency_ms=1_500, latency_jitter_ms=1_000, seed=1)
+    ledger.disturb("hr", latency_ms=4_000, seed=1)
     ledger.disturb("it", latency_ms=1_500, seed=2)
     errands = Errands(one, "errand", "orphans")
     Submission(errands, ORPHANS).finish()
@@ -207,7 +208,7 @@ def _both_serve(one: ServerProcess, two: ServerProcess) -> None:
 
 
 class Steady(threading.Thread):
-    """Submits one request after another, to whichever engine takes it, as a balancer would.
+    """Submits one request after another, to an engine that is ready, as a balancer does.
 
     Only a connection that cannot be made, or breaks off, sends it to the other engine; any
     other answer than an acceptance is an error.
@@ -219,6 +220,8 @@ class Steady(threading.Thread):
         super().__init__(daemon=True)
         self.moved = 0
         self._engines = engines
+        self._ready: Sequence[ServerProcess] = ()
+        self._looked_s = float("-inf")
         self._ids: list[str] = []
         self._stopped = threading.Event()
         self._error: BaseException | None = None
@@ -249,8 +252,12 @@ class Steady(threading.Thread):
             "labels": {"crowd": self.LABEL},
         }
         key = {"Idempotency-Key": f"{self.LABEL}-{number}"}
-        first = number % 2
-        for engine in (self._engines[first], self._engines[1 - first]):
+        now_s = time.monotonic()
+        if now_s - self._looked_s > CHECK_INTERVAL_S:
+            self._looked_s = now_s
+            self._ready = [engine for engine in self._engines if engine.is_ready()]
+        first = number % len(self._ready)
+        for engine in (*self._ready[first:], *self._ready[:first]):
             try:
                 answer = http.post(f"{engine.url}/v1/requests", json=request, headers=key)
             except httpx.TransportError:
