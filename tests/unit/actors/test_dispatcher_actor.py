@@ -12,6 +12,8 @@ import pytest
 from orchx.actors import message_parts
 from orchx.actors.dispatcher_actor import DispatcherActor
 from orchx.domain.keys import event_command_id
+from orchx.engine.partition_keeper import PartitionKeeper
+from orchx.engine.sole_membership import SoleMembership
 from orchx.errors import Unavailable
 from orchx.ports.supervision import Ending, Load, OwnerReport, Subscription
 from orchx.settings import Settings
@@ -40,7 +42,15 @@ class UnwiredActor(DispatcherActor):
         self._ready = asyncio.Event()
         self._dispatcher = desk.dispatcher
         self._supervision = desk.supervision
+        self._membership = SoleMembership()
+        self._keeper = PartitionKeeper(desk.supervision, desk.clock)
+        self._leaving = False
+        self.kept: list[asyncio.Task[None]] = []
         self.running = desk.begin(self._run())
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the test; nothing ends if it fails."""
+        self.kept.append(asyncio.get_running_loop().create_task(work))
 
     def push_metrics(self) -> None:
         """Do nothing."""
@@ -170,3 +180,21 @@ async def test_endings_that_do_not_fit_into_one_answer_come_with_the_next(
 
 async def endings(actor: DispatcherActor) -> list[Ending]:
     return msgspec.msgpack.decode(await actor.endings("w", 0), type=list[Ending])
+
+
+async def test_one_that_leaves_hands_over_and_refuses_from_then_on() -> None:
+    desk, actor = await recovering()
+    await desk.pass_s()
+
+    class Leaving(SoleMembership):
+        left = False
+
+        async def leave(self) -> None:
+            self.left = True
+
+    actor._membership = leaving = Leaving()
+    await actor.leave()
+    assert leaving.left
+    for question in REFUSED.values():
+        with pytest.raises(Unavailable, match="being stopped"):
+            await question(actor)

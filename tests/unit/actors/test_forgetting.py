@@ -12,7 +12,7 @@ import pytest
 from orchx import bootstrap
 from orchx.actors.dispatcher_actor import DispatcherActor
 from orchx.actors.handles import Handles
-from orchx.actors.links import ProjectorQuestions
+from orchx.actors.links import RayStateServiceLink
 from orchx.actors.projector_actor import ReporterActor
 from orchx.actors.shell import Shell
 from orchx.domain.messages import CancelWorkflow
@@ -46,7 +46,7 @@ async def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     monkeypatch.setattr(Shell, "keep", keep)
     monkeypatch.setattr(Shell, "push_metrics", lambda self: None)
     monkeypatch.setattr(DispatcherActor, "_run", nothing)
-    monkeypatch.setattr(ProjectorQuestions, "barrier", nothing)
+    monkeypatch.setattr(RayStateServiceLink, "barrier", nothing)
     monkeypatch.setattr(bootstrap, "HttpWebhookSender", lambda *_: FakeSender(FakeClock()))
     monkeypatch.setattr(retention, "INTERVAL_S", 0.0)
     yield Settings(data_dir=tmp_path)
