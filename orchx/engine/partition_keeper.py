@@ -66,6 +66,7 @@ class PartitionKeeper:
             leaving = [number for number in sorted(partitions) if number not in self._wanted]
             self._served.difference_update(leaving)
             await self._server.give_up(leaving)
+        self._changed.set()
         self._begin()
 
     async def settled(self) -> None:

@@ -24,7 +24,7 @@ from tests.e2e import process_tree
 from tests.e2e.conditions import eventually
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 40.0
 PATIENT = RetryPolicy(limit=200, first_delay_s=0.05, max_delay_s=1.0)
 

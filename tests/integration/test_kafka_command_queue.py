@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from kafka import TopicPartition
@@ -16,109 +15,29 @@ from orchx.adapters import kafka_command_lookup, kafka_command_reader
 from orchx.adapters.coalesced_query import CoalescedQuery
 from orchx.adapters.kafka_command_feed import CommandFeed
 from orchx.adapters.kafka_command_indexer import CommandIndexer
-from orchx.adapters.kafka_command_queue import KafkaCommandQueue
 from orchx.adapters.kafka_command_reader import KafkaCommandReader
 from orchx.adapters.kafka_command_records import decode_command
 from orchx.adapters.kafka_command_window import CommandWindow
-from orchx.adapters.kafka_connection import Topics, open_client, partition_of
+from orchx.adapters.kafka_connection import open_client
 from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_recent_commands import RecentCommands
 from orchx.adapters.kafka_topics import ensure_topics
 from orchx.adapters.kafka_writer import KafkaWriter, Outgoing
 from orchx.adapters.mongo_command_index import MongoCommandIndex
 from orchx.adapters.mongo_connection import MongoConnection
-from orchx.domain.messages import AnyCommand, CancelWorkflow, DeliverEvent
+from orchx.domain.messages import AnyCommand, DeliverEvent
 from orchx.errors import Bug, Conflict, DriverError, Unavailable
-from orchx.settings import KafkaSettings, MongoSettings
+from orchx.settings import MongoSettings
 from tests import servers
-
-TIMEOUT_S = 20.0
-POLL_S = 0.02
-NOBODY = "127.0.0.1:9"  # the discard port: nothing listens there
-
-
-def command(id_: str, *, workflow_id: str = "w", reason: str = "") -> CancelWorkflow:
-    return CancelWorkflow(id=id_, workflow_id=workflow_id, created_at_ms=10, reason=reason)
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(TIMEOUT_S):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(POLL_S)
-
-
-async def ids_in(queue: KafkaCommandQueue) -> list[str]:
-    return [one.id for _, one in await queue.pending(after_position=0, limit=10_000)]
-
-
-async def are_kept(letters: KafkaDeadLetters, count: int) -> bool:
-    return len(await letters.latest()) == count
-
-
-class Installation:
-    """One set of topics and one database, and whatever processes use them."""
-
-    def __init__(self, kafka: KafkaSettings, mongodb: MongoSettings) -> None:
-        self.kafka = kafka
-        self.mongodb = mongodb
-        self.topic = Topics(kafka.topic_prefix).commands
-        self._queues: list[KafkaCommandQueue] = []
-        self._indexer: tuple[CommandIndexer, MongoConnection, asyncio.Task[None]] | None = None
-
-    def queue(
-        self,
-        *,
-        consumes: bool = False,
-        kafka: KafkaSettings | None = None,
-        mongodb: MongoSettings | None = None,
-        recent: RecentCommands | None = None,
-    ) -> KafkaCommandQueue:
-        """Open the queue as one more process would."""
-        connection = MongoConnection(mongodb or self.mongodb)
-        queue = KafkaCommandQueue(kafka or self.kafka, connection, consumes=consumes, recent=recent)
-        self._queues.append(queue)
-        return queue
-
-    async def taker(self, **options: Any) -> KafkaCommandQueue:
-        """Open the queue as one more Dispatcher would that serves every partition."""
-        queue = self.queue(consumes=True, **options)
-        await queue.hold(range(self.kafka.partitions))
-        return queue
-
-    def start_indexer(self, recent: RecentCommands | None = None) -> CommandIndexer:
-        connection = MongoConnection(self.mongodb)
-        indexer = CommandIndexer(self.kafka, connection, recent=recent)
-        self._indexer = indexer, connection, asyncio.create_task(indexer.run())
-        return indexer
-
-    async def stop_indexer(self) -> None:
-        if self._indexer is not None:
-            indexer, connection, task = self._indexer
-            self._indexer = None
-            await indexer.close()
-            await task
-            await connection.close()
-
-    async def write(self, *values: bytes | None, key: bytes = b"w") -> None:
-        """Write records to the topic as a stranger would."""
-        writer = KafkaWriter(self.kafka, "stranger")
-        records = [Outgoing(topic=self.topic, partition=0, key=key, value=v) for v in values]
-        await writer.send(records)
-        await writer.close()
-
-    async def length(self) -> int:
-        """Return how many records the topic has."""
-        reader = KafkaCommandReader(self.kafka, self.topic, "length")
-        ends = await reader.ends()
-        await reader.close()
-        return sum(ends.values())
-
-    async def close(self) -> None:
-        await self.stop_indexer()
-        for queue in self._queues:
-            await queue.close()
+from tests.integration.command_installation import (
+    NOBODY,
+    TIMEOUT_S,
+    Installation,
+    are_kept,
+    command,
+    ids_in,
+    until,
+)
 
 
 @pytest.fixture
@@ -168,89 +87,6 @@ class TestCrash:
         leaver.cancel()
         assert (await queue.put([command("a")]))[0].duplicate
         assert await installation.length() == 1
-
-
-class TestHandOver:
-    async def test_who_has_lost_a_partition_says_nothing_of_it_any_more(
-        self, installation: Installation
-    ) -> None:
-        former = await installation.taker()
-        await former.put([command("a"), command("b")])
-        assert await ids_in(former) == ["a", "b"]
-        present = await installation.taker()
-        assert await ids_in(present) == ["a", "b"]
-        await former.acknowledge(["a", "b"])
-        await former.close()
-        await present.acknowledge(["a"])
-        await present.close()
-        assert await ids_in(await installation.taker()) == ["b"]
-
-    async def test_what_is_given_up_is_neither_returned_nor_counted(self) -> None:
-        kafka = servers.apache_kafka(partitions=2)
-        installation = Installation(kafka, servers.mongodb())
-        await asyncio.to_thread(ensure_topics, kafka)
-        queue = await installation.taker()
-        in_first, in_second = (
-            next(f"w{n}" for n in range(99) if partition_of(f"w{n}", 2) == p) for p in (0, 1)
-        )
-        await queue.put([command("a", workflow_id=in_first), command("b", workflow_id=in_second)])
-        assert sorted(await ids_in(queue)) == ["a", "b"]
-        await queue.hold([1])
-        assert await ids_in(queue) == ["b"]
-        assert (await queue.backlog()).total == 1
-        await queue.acknowledge(["b"])
-        await queue.hold([0, 1])
-        assert await ids_in(queue) == ["a"]
-        await installation.close()
-
-    async def test_an_event_handed_on_to_a_partition_arrives_there(self) -> None:
-        kafka = servers.apache_kafka(partitions=2)
-        installation = Installation(kafka, servers.mongodb())
-        await asyncio.to_thread(ensure_topics, kafka)
-        queue = installation.queue(consumes=True)
-        await queue.hold([1])
-        relayed = [
-            DeliverEvent(id=f"e{p}", workflow_id="", created_at_ms=1, event={}, partition=p)
-            for p in (0, 1)
-        ]
-        await queue.put(relayed)
-        assert await ids_in(queue) == ["e1"]
-        await installation.close()
-
-    async def test_what_others_have_put_arrives(self, installation: Installation) -> None:
-        queue, other = await installation.taker(), installation.queue()
-        await queue.put([command("mine")])
-        await other.put([command("theirs")])
-        found: list[str] = []
-        position = 0
-        async with asyncio.timeout(TIMEOUT_S):
-            while not found:
-                position, some = await queue.arrivals(
-                    after_position=position, known=lambda id_: id_ == "mine"
-                )
-                found += [one.id for one in some]
-        assert found == ["theirs"]
-        after, some = await queue.arrivals(after_position=position, known=lambda _: False)
-        assert (after, list(some)) == (position, [])
-
-    async def test_what_the_topic_has_forgotten_unacknowledged_the_index_has(
-        self, installation: Installation
-    ) -> None:
-        former = await installation.taker()
-        indexer = installation.start_indexer()
-        await former.put([command(id_) for id_ in "abcd"])
-        assert await ids_in(former) == list("abcd")
-        await former.acknowledge(["b"])
-
-        async def is_indexed() -> bool:
-            return await indexer.lag() == 0
-
-        await until(is_indexed)
-        await former.close()
-        admin = await asyncio.to_thread(open_client, KafkaAdminClient, installation.kafka, "test")
-        await asyncio.to_thread(admin.delete_records, {TopicPartition(installation.topic, 0): 3})
-        await asyncio.to_thread(admin.close)
-        assert await ids_in(await installation.taker()) == ["a", "c", "d"]
 
 
 class TestManyProcesses:

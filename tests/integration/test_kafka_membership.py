@@ -14,7 +14,7 @@ from orchx.errors import Bug
 from orchx.settings import KafkaSettings
 from tests import servers
 
-TIMEOUT_S = 40.0  # a session's end, and two rebalances after it
+TIMEOUT_S = 60.0  # a session's end, and two rebalances after it
 PARTITIONS = 4
 ALL = set(range(PARTITIONS))
 

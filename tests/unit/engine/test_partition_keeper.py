@@ -102,6 +102,18 @@ async def test_what_is_given_again_after_it_was_given_up_is_taken_again() -> Non
     assert server.calls == [("take", [0]), ("give up", [0]), ("take", [0])]
 
 
+async def test_whoever_waits_for_what_is_given_up_meanwhile_waits_no_longer() -> None:
+    server = Server()
+    server.slow.clear()
+    keeper = PartitionKeeper(server, VirtualClock())
+    keeper.given([0])
+    waiting = asyncio.create_task(keeper.settled())
+    await asyncio.sleep(0)
+    await keeper.give_up([0])
+    async with asyncio.timeout(1):
+        await waiting
+
+
 async def test_a_bug_ends_it_all() -> None:
     server = Server()
     server.errors = [Bug("broken")]
