@@ -305,19 +305,19 @@ def build_gateway(
     settings: Settings,
     link: DispatcherLink,
     *,
-    barrier: Callable[[], Awaitable[Mapping[int, int]]],
+    barrier: Callable[[int | None], Awaitable[Mapping[int, int]]],
     exposition: Callable[[], Awaitable[bytes]],
 ) -> tuple[EngineGateway, DispatcherMail]:
     """Build a gateway; start the mail inside the event loop that uses it.
 
-    `barrier` returns up to where each partition is projected.
+    `barrier` waits for one partition, or all, and returns up to where each is projected.
     """
     clock = SystemClock()
     stores = open_stores(settings)
     store = stores.cached_states()
 
-    async def up_to_date() -> None:
-        offsets = await barrier()
+    async def up_to_date(partition: int | None = None) -> None:
+        offsets = await barrier(partition)
         if isinstance(store, CachedStateStore):
             store.require(offsets)
 
@@ -334,5 +334,6 @@ def build_gateway(
         clock=clock,
         barrier=up_to_date,
         exposition=exposition,
+        partition_of=stores.partition_of,
     )
     return gateway, mail

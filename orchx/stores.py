@@ -47,6 +47,10 @@ class Stores(Protocol):
         """Open the event log."""
         ...
 
+    def partition_of(self, workflow_id: str) -> int:
+        """Return in which partition of the event log a workflow is."""
+        ...
+
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
         """Open the command queue; `consumes`: for whoever takes commands off it."""
         ...
@@ -126,6 +130,10 @@ class EmbeddedStores:
         """Open the event log."""
         return SqliteEventLog(self._file("events.db"))
 
+    def partition_of(self, workflow_id: str) -> int:
+        """Return 0: a file is a log of one partition."""
+        return 0
+
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
         """Open the command queue."""
         return SqliteCommandQueue(self._file("commands.db"))
@@ -168,6 +176,10 @@ class KafkaStores:
         """Open the event log, with the archive behind its window."""
         kafka = self._settings.kafka
         return KafkaEventLog(kafka, self.archive(), on_poison=KafkaDeadLetters(kafka).keep_soon)
+
+    def partition_of(self, workflow_id: str) -> int:
+        """Return in which partition of the event log a workflow is."""
+        return partition_of(workflow_id, self._settings.kafka.partitions)
 
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
         """Open the command queue; `consumes`: for whoever takes commands off it."""
@@ -213,11 +225,10 @@ class KafkaStores:
         await self._mongodb.close()
 
     def _states(self, *, read_cache: bool) -> StateStore:
-        count = self._settings.kafka.partitions
         return CachedStateStore(
             MongoStateStore(self._mongodb),
             self.cache(),
             SystemClock(),
-            partition_of=lambda workflow_id: partition_of(workflow_id, count),
+            partition_of=self.partition_of,
             read_cache=read_cache,
         )

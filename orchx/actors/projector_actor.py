@@ -40,9 +40,13 @@ class ProjectorActor(Shell):
     async def _measure(self) -> None:
         self._lag = await self._projection.lag()
 
-    async def barrier(self) -> bytes:
-        """Return when everything durable now is projected: up to where, by partition."""
-        return _encode(await self._projection.barrier())
+    async def barrier(self, partition: str = "") -> bytes:
+        """Return when everything durable now is projected: up to where, by partition.
+
+        `partition` is a number, or empty for all of them.
+        """
+        number = int(partition) if partition else None
+        return _encode(await self._projection.barrier(partition=number))
 
     async def metrics_pushed(self, process: str, exposition: bytes) -> None:
         """Take a process's metrics."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 Isolation: TypeAlias = Literal["auto", "shared", "dedicated"]
+Consistency: TypeAlias = Literal["eventual", "strong"]
 Status: TypeAlias = str  # an open set: a newer server may know more
 
 ENDED: Final = frozenset(("completed", "faulted", "cancelled"))
@@ -96,7 +97,11 @@ class TaskCounts(_Document, frozen=True):
 
 
 class Workflow(_Document, frozen=True):
-    """One workflow as the server's projection has it; lists leave `output` out."""
+    """One workflow as the server's projection has it; lists leave `output` and `age_ms` out.
+
+    `age_ms`: how long ago this was certainly the latest; 0: it is, or it is over. None: the server
+    does not know, or does not say.
+    """
 
     id: str
     status: Status
@@ -121,6 +126,7 @@ class Workflow(_Document, frozen=True):
     traceparent: str | None = None
     output: Any = None
     error: Fault | None = None
+    age_ms: int | None = None
 
     @property
     def ended(self) -> bool:

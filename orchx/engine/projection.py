@@ -50,11 +50,13 @@ class Projection:
                 group.create_task(projector.run())
             await self._projectors[0].run()
 
-    async def barrier(self, timeout_s: float = BARRIER_TIMEOUT_S) -> Mapping[int, int]:
-        """Return when everything that is durable now is projected.
+    async def barrier(
+        self, timeout_s: float = BARRIER_TIMEOUT_S, *, partition: int | None = None
+    ) -> Mapping[int, int]:
+        """Return when everything that is durable now is projected, in one partition or in all.
 
         Returns:
-            up to where it is projected, of each partition.
+            up to where it is projected, of each partition that was asked about.
 
         Raises:
             Unavailable: that took longer than `timeout_s`, or projecting has not begun.
@@ -62,6 +64,10 @@ class Projection:
         """
         if not self._projectors:
             raise Unavailable("the projection waits for the event log")
+        if partition is not None:
+            if partition >= len(self._projectors):
+                raise Unavailable(f"the projection knows no partition {partition} of the event log")
+            return {partition: await self._projectors[partition].barrier(timeout_s)}
         reached = await _all(projector.barrier(timeout_s) for projector in self._projectors)
         return dict(enumerate(reached))
 

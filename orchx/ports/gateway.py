@@ -23,6 +23,17 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgedSummary:
+    """A summary, and how long ago it is known to have held all that was durable.
+
+    0: it does now, or nothing can change any more. None: nothing is known of that.
+    """
+
+    summary: WorkflowSummary
+    age_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPage:
     """A part of a history; `more`: there is another after it."""
 
@@ -83,6 +94,17 @@ class Gateway(Protocol):
 
         Raises:
             NotFound: no such workflow was ever accepted.
+        """
+        ...
+
+    async def show_aged(self, workflow_id: str, *, strong: bool = False) -> AgedSummary:
+        """Return the current summary as `show` does, with its age.
+
+        A strong one holds whatever was durable in the log when it was asked for.
+
+        Raises:
+            NotFound: no such workflow was ever accepted.
+            Unavailable: a strong read cannot be had, or not in time.
         """
         ...
 

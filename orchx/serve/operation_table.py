@@ -30,6 +30,11 @@ REPLAYED: Final = HeaderDoc(
 APPLIED: Final = HeaderDoc(
     name="Preference-Applied", description="the `Prefer: wait` that was kept"
 )
+AGE: Final = HeaderDoc(
+    name="Age",
+    description="`ageMs` in whole seconds, if that is known",
+    schema={"type": "integer", "minimum": 0},
+)
 NEXT: Final = HeaderDoc(name="Link", description='`rel="next"`, if there is more')
 EVENT: Final = {"$ref": "#/components/schemas/CloudEventBody"}
 # OpenAPI 3.1 has no word for streams; tools read the schema as that of each event.
@@ -180,7 +185,8 @@ _WORKFLOWS: Final = (
         tag="workflows",
         summary="Show a workflow",
         scope="read",
-        answers=(_json(200, "the workflow", answers.Workflow, examples.WORKFLOW),),
+        query=models.ShowQuery,
+        answers=(_json(200, "the workflow", answers.Workflow, examples.WORKFLOW, AGE),),
         path_examples=WORKFLOW_PATH,
     ),
     Operation(

@@ -18,6 +18,7 @@ from orchx.engine.causes import Causes
 from orchx.engine.dispatcher import Dispatcher
 from orchx.engine.endings import DispatcherMail
 from orchx.engine.environment import Directory, SchemaChecker, World
+from orchx.engine.freshness import Barrier
 from orchx.engine.gateway import EngineGateway
 from orchx.engine.outbox import Outbox
 from orchx.engine.owner import Owner
@@ -413,11 +414,11 @@ class Cluster:
             lambda request: FUNCTION_TIMEOUTS_MS.get(request.call.function),
         )
 
-    def _barrier(self, process: Process) -> Callable[[], Awaitable[None]]:
-        async def ask(state: StateService) -> None:
-            await state.projection.barrier()
+    def _barrier(self, process: Process) -> Barrier:
+        async def barrier(partition: int | None = None) -> None:
+            async def ask(state: StateService) -> None:
+                await state.projection.barrier(partition=partition)
 
-        async def barrier() -> None:
             await self.network.call(process, STATE, ask, limit_s=BARRIER_LIMIT_S)
 
         return barrier

@@ -434,6 +434,27 @@ def test_both_faces_offer_the_same_operations() -> None:
     a.close()
 
 
+def test_a_strong_read_is_asked_for_and_its_age_told() -> None:
+    server = Server(
+        httpx.Response(200, json={**WORKFLOW, "ageMs": 0}),
+        httpx.Response(200, json={**WORKFLOW, "ageMs": 70}),
+        httpx.Response(200, json=WORKFLOW),
+        problem("unavailable", 503, Retry_After="0"),
+    )
+    with server.client(retries=RetryPolicy(limit=0)) as client:
+        assert client.show("wf_1", consistency="strong").age_ms == 0
+        assert client.show("wf_1", consistency="eventual").age_ms == 70
+        assert client.show("wf_1").age_ms is None  # an older server does not tell
+        with pytest.raises(Unavailable):
+            client.show("wf_1", consistency="strong")
+    assert [request.url.query for request in server.requests] == [
+        b"consistency=strong",
+        b"consistency=eventual",
+        b"",
+        b"consistency=strong",
+    ]
+
+
 async def test_the_async_face_does_the_same() -> None:
     server = Server(
         httpx.ReadError("reset"),
