@@ -329,6 +329,7 @@ def build_gateway(
         store=store,
         catalog=stores.catalog(),
         deliveries=stores.deliveries(),
+        dead_letters=stores.dead_letters(),
         mail=mail,
         admission=Admission(settings.admission),
         clock=clock,

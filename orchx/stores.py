@@ -34,6 +34,7 @@ from orchx.engine.cached_state_store import CachedStateStore
 from orchx.ports.archive import Archive
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import CommandQueue
+from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
 from orchx.ports.state_store import StateStore
@@ -69,6 +70,10 @@ class Stores(Protocol):
 
     def deliveries(self) -> Deliveries:
         """Open the webhook outbox."""
+        ...
+
+    def dead_letters(self) -> DeadLetters | None:
+        """Open what is kept of records that cannot be read, where others may write."""
         ...
 
     def archive(self) -> Archive | None:
@@ -154,6 +159,9 @@ class EmbeddedStores:
         """Open the webhook outbox."""
         return SqliteDeliveries(self._file("deliveries.db"))
 
+    def dead_letters(self) -> None:
+        """Return None: nobody but orchx writes to its files."""
+
     def archive(self) -> None:
         """Return None: the file is the log's past too."""
 
@@ -171,11 +179,12 @@ class KafkaStores:
         self._settings = settings
         self._mongodb = MongoConnection(settings.mongodb)
         self._recent = RecentCommands()
+        self._dead_letters = KafkaDeadLetters(settings.kafka)
 
     def event_log(self) -> EventLog:
         """Open the event log, with the archive behind its window."""
         kafka = self._settings.kafka
-        return KafkaEventLog(kafka, self.archive(), on_poison=KafkaDeadLetters(kafka).keep_soon)
+        return KafkaEventLog(kafka, self.archive(), on_poison=self._dead_letters.keep_soon)
 
     def partition_of(self, workflow_id: str) -> int:
         """Return in which partition of the event log a workflow is."""
@@ -203,6 +212,10 @@ class KafkaStores:
         """Open the webhook outbox."""
         return MongoDeliveries(self._mongodb)
 
+    def dead_letters(self) -> DeadLetters:
+        """Open the dead letters; the event log of this process keeps its own there too."""
+        return self._dead_letters
+
     def archive(self) -> Archive:
         """Open the log's past."""
         return MongoArchive(self._mongodb)
@@ -221,7 +234,8 @@ class KafkaStores:
         return RedisStateCache(self._settings.redis, self._settings.kafka.topic_prefix)
 
     async def close(self) -> None:
-        """Close the connection that they share."""
+        """Close the connections that they share."""
+        await self._dead_letters.close()
         await self._mongodb.close()
 
     def _states(self, *, read_cache: bool) -> StateStore:

@@ -228,6 +228,68 @@ class Delivery(_Document, frozen=True):
     last_error: str | None = None
 
 
+class Octets(_Document, frozen=True):
+    """Bytes: as `text` if they are UTF-8, else in `base64`."""
+
+    text: str | None = None
+    base64: str | None = None
+
+
+class LetterHeader(_Document, frozen=True):
+    """A header of a record."""
+
+    name: str
+    value: Octets
+
+
+class LetterHandled(_Document, frozen=True):
+    """How a dead letter was dealt with (`replayed`, `dropped`), by whom, when, why."""
+
+    how: str
+    by: str = ""
+    at: datetime | None = None
+    note: str = ""
+
+
+class DeadLetter(_Document, frozen=True):
+    """A record that could not be read. What was kept of it is there if it was asked for alone."""
+
+    number: int
+    kind: str
+    topic: str
+    partition: int
+    offset: int
+    error: str
+    at: datetime | None = None
+    kept_at: datetime | None = None
+    size_bytes: int = 0
+    preview: str = ""
+    copies: int = 1
+    handled: LetterHandled | None = None
+    value: Octets | None = None
+    key: Octets | None = None
+    headers: tuple[LetterHeader, ...] = ()
+    cut: tuple[str, ...] = ()
+
+
+class DeadLetterList(_Document, frozen=True):
+    """One page. `kept`: whether the server has dead letters at all; `after`: asks for the next."""
+
+    dead_letters: tuple[DeadLetter, ...]
+    kept: bool = True
+    after: int | None = None
+    unread: int = 0
+
+
+class ReplayedLetter(_Document, frozen=True):
+    """What became of one: `replayed`: its command had been accepted before; or why not."""
+
+    number: int
+    command_id: str | None = None
+    replayed: bool = False
+    error: str | None = None
+
+
 class Readiness(_Document, frozen=True):
     """Whether the server takes work, part by part; `server_time` is its clock."""
 

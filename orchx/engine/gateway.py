@@ -19,6 +19,7 @@ from orchx.errors import DriverError, NotFound, OrchxError, StorageFull, TryLate
 from orchx.ports.catalog import Catalog
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import Accepted, CommandQueue
+from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
 from orchx.ports.gateway import AgedSummary, HistoryPage, Learn, Readiness, ignore
@@ -54,6 +55,7 @@ class EngineGateway:
         store: StateStore,
         catalog: Catalog,
         deliveries: Deliveries,
+        dead_letters: DeadLetters | None = None,
         mail: DispatcherMail,
         admission: Admission,
         clock: Clock,
@@ -63,6 +65,7 @@ class EngineGateway:
     ) -> None:
         self.catalog = catalog
         self.deliveries = deliveries
+        self.dead_letters = dead_letters
         self._queue = queue
         self._log = log
         self._store = store

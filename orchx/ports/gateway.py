@@ -10,6 +10,7 @@ from orchx.domain.events import Record
 from orchx.domain.messages import AnyCommand, StartWorkflow
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import Accepted
+from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.state_store import Filter, Page, WorkflowSummary
 
@@ -59,6 +60,11 @@ class Gateway(Protocol):
     @property
     def deliveries(self) -> Deliveries:
         """Webhooks: what is undelivered, and its replay."""
+        ...
+
+    @property
+    def dead_letters(self) -> DeadLetters | None:
+        """Records that could not be read; None where nobody else could write any."""
         ...
 
     async def submit(self, commands: Sequence[AnyCommand]) -> Sequence[Accepted]:

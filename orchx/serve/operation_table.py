@@ -16,6 +16,7 @@ from orchx.serve import (
     workflows_api,
 )
 from orchx.serve.context import Api
+from orchx.serve.dead_letter_operations import DEAD_LETTER_OPERATIONS
 from orchx.serve.definitions_api import DOCUMENT_TYPES
 from orchx.serve.media import CLOUD_EVENT_TYPE, CLOUD_EVENTS_TYPE, JSON_TYPE, YAML_TYPE
 from orchx.serve.problems import HttpError
@@ -452,4 +453,10 @@ _OPERATION: Final = (
     ),
 )
 
-OPERATIONS: Final[tuple[Operation, ...]] = (*_REQUESTS, *_WORKFLOWS, *_DEFINITIONS, *_OPERATION)
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *_REQUESTS,
+    *_WORKFLOWS,
+    *_DEFINITIONS,
+    *DEAD_LETTER_OPERATIONS,
+    *_OPERATION,
+)

@@ -425,7 +425,7 @@ def _operations(face: type) -> Iterator[tuple[str, inspect.Signature]]:
 def test_both_faces_offer_the_same_operations() -> None:
     assert dict(_operations(Client)) == dict(_operations(AsyncClient))
     a, b = Client("http://x"), AsyncClient("http://x")
-    for group in ("definitions", "services", "deliveries"):
+    for group in ("definitions", "services", "deliveries", "dead_letters"):
         blocking = dict(_operations(type(getattr(a, group))))
         assert blocking == dict(_operations(type(getattr(b, group))))
         assert blocking

@@ -14,6 +14,7 @@ from orchx.ports.gateway import AgedSummary, HistoryPage, Learn, Readiness, igno
 from orchx.ports.state_store import TERMINAL, Filter, Page, WorkflowSummary
 from orchx.testing.memory_catalog import MemoryCatalog
 from orchx.testing.memory_command_queue import MemoryCommandQueue
+from orchx.testing.memory_dead_letters import MemoryDeadLetters
 from orchx.testing.memory_deliveries import MemoryDeliveries
 from orchx.testing.memory_state_store import MemoryStateStore
 
@@ -28,6 +29,7 @@ class FakeGateway:
     def __init__(self) -> None:
         self.catalog = MemoryCatalog()
         self.deliveries = MemoryDeliveries()
+        self.dead_letters: MemoryDeadLetters | None = MemoryDeadLetters()
         self.queue = MemoryCommandQueue()
         self.states = MemoryStateStore()
         self.commands: list[AnyCommand] = []
