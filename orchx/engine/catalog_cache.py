@@ -44,7 +44,6 @@ class CatalogWatch:
         self._now_ms = now_ms
         self._revision: int | None = None
         self._as_of_ms = 0
-        self._due = True  # whatever the time
         self._asking: asyncio.Task[None] | None = None
         self._failing = False
 
@@ -55,7 +54,7 @@ class CatalogWatch:
             DriverError, StorageFull, TryLater: the catalog has failed for too long.
         """
         age_ms = self._now_ms() - self._as_of_ms
-        if self._revision is not None and not self._due and 0 <= age_ms < CHECK_MS:
+        if self._revision is not None and 0 <= age_ms < CHECK_MS:
             return self._revision
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
@@ -67,12 +66,8 @@ class CatalogWatch:
         await asyncio.shield(asking)
         return self._revision if self._revision is not None else 0
 
-    def look_again(self) -> None:
-        """Ask anew at the next lookup: this process has just changed the catalog."""
-        self._due = True
-
     async def _ask(self) -> None:
-        now_ms, self._due = self._now_ms(), False
+        now_ms = self._now_ms()
         try:
             revision = await self._catalog.revision()
         except (DriverError, StorageFull, TryLater) as error:
@@ -143,7 +138,6 @@ class DefinitionCache(Generic[V]):
     def forget(self) -> None:
         """Drop everything: this process has just changed the catalog."""
         self._drop()
-        self._watch.look_again()
 
     def _drop(self) -> None:
         self._generation += 1

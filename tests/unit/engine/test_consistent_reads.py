@@ -99,6 +99,16 @@ class TestAge:
         await rig.clock.advance(0.3)
         assert (await rig.gateway.show_aged("wf")).age_ms == 300
 
+    async def test_it_counts_from_the_question_not_from_the_answer(
+        self, rig: Rig, projection: Projection
+    ) -> None:
+        await _save(rig, "/do/0", 1)
+        projection.caught_up.clear()
+        reading = asyncio.create_task(rig.gateway.show_aged("wf"))
+        await rig.clock.advance(PATIENCE_S / 2)
+        projection.caught_up.set()
+        assert (await reading).age_ms == PATIENCE_S / 2 * 1000
+
     async def test_reads_ask_once_an_interval_however_many_they_are(
         self, rig: Rig, projection: Projection
     ) -> None:
