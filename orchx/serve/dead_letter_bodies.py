@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from orchx.ports.dead_letters import PAGE_MAX
-from orchx.serve.fields import Int, QueryBool, QueryInt, Timestamp
+from orchx.serve.fields import QueryBool, QueryInt, Timestamp, whole
 from orchx.serve.models import INT64_MAX
 
 MAX_NUMBERS: Final = 100
+MAX_NUMBER: Final = INT64_MAX // 10
 
-_Number = Annotated[Int, Field(ge=0, le=INT64_MAX)]
+# Declared on the integer itself: what stands outside `Int` is lost in a list's schema.
+_Number = Annotated[int, Field(ge=0, le=MAX_NUMBER), BeforeValidator(whole)]
 
 
 class _Body(BaseModel):
@@ -26,6 +28,15 @@ class _Answer(BaseModel):
 
 class ReplayLettersBody(_Body):
     """Dead letters whose commands are to be run; with a `value`, that in place of the one kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"value": {"type": "null"}}},
+                {"properties": {"numbers": {"type": "array", "maxItems": 1}}},
+            ]
+        }
+    )
 
     numbers: list[_Number] = Field(min_length=1, max_length=MAX_NUMBERS)
     value: str | None = Field(None, min_length=1, description="a command's JSON, as text")
@@ -44,9 +55,7 @@ class DeadLettersQuery(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     handled: QueryBool = Field(False, description="those replayed or dropped too")
-    after: QueryInt = Field(
-        -1, ge=-1, le=INT64_MAX // 10, description="number; from the page before"
-    )
+    after: QueryInt = Field(-1, ge=-1, le=MAX_NUMBER, description="number; from the page before")
     limit: QueryInt = Field(100, ge=1, le=PAGE_MAX)
 
 
