@@ -28,6 +28,7 @@ from orchx.domain.services import Service
 from orchx.engine.activation import Activator
 from orchx.engine.admission import Admission
 from orchx.engine.cached_state_store import CachedStateStore
+from orchx.engine.catalog_cache import KnownDefinitions
 from orchx.engine.causes import Causes, CommandSink
 from orchx.engine.dispatcher import Dispatcher
 from orchx.engine.endings import DispatcherMail
@@ -200,7 +201,9 @@ def build_dispatcher(
             running_limit=settings.admission.running_limit,
             memory_bytes=settings.admission.memory_bytes,
         ),
-        resolver=Resolver(stores.catalog(), queue, stores.event_log()),
+        resolver=Resolver(
+            KnownDefinitions(stores.catalog(), clock.now_ms), queue, stores.event_log()
+        ),
         clock=clock,
         membership=membership,
     )
@@ -242,7 +245,7 @@ def build_state_service(settings: Settings, sink: CommandSink) -> StateServicePa
     causes = Causes(
         log=log,
         queue=queue,
-        resolver=Resolver(stores.catalog(), queue, log),
+        resolver=Resolver(KnownDefinitions(stores.catalog(), clock.now_ms), queue, log),
         sink=sink,
         clock=clock,
     )
@@ -285,17 +288,19 @@ class PoolParts:
 
     pool: TaskPool
     services: dict[str, Service]
+    http: HttpTaskRunner
     catalog: Catalog
     revision: int = -1
 
     async def refresh(self) -> None:
-        """Take up changes of the catalog's services."""
+        """Take up changes of the catalog: its services, and the API documents that they have."""
         revision = await self.catalog.revision()
         if revision != self.revision:
             services = await self.catalog.services()
             self.services.clear()
             self.services.update({service.name: service for service in services})
             self.pool.update_services(services)
+            self.http.expire_documents()
             self.revision = revision
 
 
@@ -315,26 +320,28 @@ def build_pool(settings: Settings, sink: OutcomeSink, cpu: CpuExecutor) -> PoolP
         timeout_of=functions.timeout_ms,
     )
     beats.append(pool.heartbeat)
-    return PoolParts(pool=pool, services=services, catalog=open_stores(settings).catalog())
+    return PoolParts(
+        pool=pool, services=services, http=http, catalog=open_stores(settings).catalog()
+    )
 
 
 def build_gateway(
     settings: Settings,
     link: DispatcherLink,
     *,
-    barrier: Callable[[], Awaitable[Mapping[int, int]]],
+    barrier: Callable[[int | None], Awaitable[Mapping[int, int]]],
     exposition: Callable[[], Awaitable[bytes]],
 ) -> tuple[EngineGateway, DispatcherMail]:
     """Build a gateway; start the mail inside the event loop that uses it.
 
-    `barrier` returns up to where each partition is projected.
+    `barrier` waits for one partition, or all, and returns up to where each is projected.
     """
     clock = SystemClock()
     stores = open_stores(settings)
     store = stores.cached_states()
 
-    async def up_to_date() -> None:
-        offsets = await barrier()
+    async def up_to_date(partition: int | None = None) -> None:
+        offsets = await barrier(partition)
         if isinstance(store, CachedStateStore):
             store.require(offsets)
 
@@ -346,10 +353,12 @@ def build_gateway(
         store=store,
         catalog=stores.catalog(),
         deliveries=stores.deliveries(),
+        dead_letters=stores.dead_letters(),
         mail=mail,
         admission=Admission(settings.admission),
         clock=clock,
         barrier=up_to_date,
         exposition=exposition,
+        partition_of=stores.partition_of,
     )
     return gateway, mail

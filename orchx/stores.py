@@ -40,6 +40,7 @@ from orchx.errors import Bug
 from orchx.ports.archive import Archive
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import CommandQueue
+from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
 from orchx.ports.membership import Membership
@@ -54,6 +55,10 @@ class Stores(Protocol):
 
     def event_log(self) -> EventLog:
         """Open the event log."""
+        ...
+
+    def partition_of(self, workflow_id: str) -> int:
+        """Return in which partition of the event log a workflow is."""
         ...
 
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
@@ -83,6 +88,10 @@ class Stores(Protocol):
 
     def deliveries(self) -> Deliveries:
         """Open the webhook outbox."""
+        ...
+
+    def dead_letters(self) -> DeadLetters | None:
+        """Open what is kept of records that cannot be read, where others may write."""
         ...
 
     def archive(self) -> Archive | None:
@@ -155,6 +164,10 @@ class EmbeddedStores:
         """Open the event log."""
         return SqliteEventLog(self._file("events.db"))
 
+    def partition_of(self, workflow_id: str) -> int:
+        """Return 0: a file is a log of one partition."""
+        return 0
+
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
         """Open the command queue."""
         return SqliteCommandQueue(self._file("commands.db"))
@@ -179,6 +192,9 @@ class EmbeddedStores:
         """Open the webhook outbox."""
         return SqliteDeliveries(self._file("deliveries.db"))
 
+    def dead_letters(self) -> None:
+        """Return None: nobody but orchx writes to its files."""
+
     def archive(self) -> None:
         """Return None: the file is the log's past too."""
 
@@ -199,11 +215,16 @@ class KafkaStores:
         self._mongodb = MongoConnection(settings.mongodb)
         self._recent = RecentCommands()
         self._consuming: KafkaCommandQueue | None = None
+        self._dead_letters = KafkaDeadLetters(settings.kafka)
 
     def event_log(self) -> EventLog:
         """Open the event log, with the archive behind its window."""
         kafka = self._settings.kafka
-        return KafkaEventLog(kafka, self.archive(), on_poison=KafkaDeadLetters(kafka).keep_soon)
+        return KafkaEventLog(kafka, self.archive(), on_poison=self._dead_letters.keep_soon)
+
+    def partition_of(self, workflow_id: str) -> int:
+        """Return in which partition of the event log a workflow is."""
+        return partition_of(workflow_id, self._settings.kafka.partitions)
 
     def command_queue(self, *, consumes: bool = False) -> CommandQueue:
         """Open the command queue; `consumes`: for whoever takes commands off it."""
@@ -239,6 +260,10 @@ class KafkaStores:
         """Open the webhook outbox."""
         return MongoDeliveries(self._mongodb)
 
+    def dead_letters(self) -> DeadLetters:
+        """Open the dead letters; the event log of this process keeps its own there too."""
+        return self._dead_letters
+
     def archive(self) -> Archive:
         """Open the log's past."""
         return MongoArchive(self._mongodb)
@@ -257,15 +282,15 @@ class KafkaStores:
         return RedisStateCache(self._settings.redis, self._settings.kafka.topic_prefix)
 
     async def close(self) -> None:
-        """Close the connection that they share."""
+        """Close the connections that they share."""
+        await self._dead_letters.close()
         await self._mongodb.close()
 
     def _states(self, *, read_cache: bool) -> StateStore:
-        count = self._settings.kafka.partitions
         return CachedStateStore(
             MongoStateStore(self._mongodb),
             self.cache(),
             SystemClock(),
-            partition_of=lambda workflow_id: partition_of(workflow_id, count),
+            partition_of=self.partition_of,
             read_cache=read_cache,
         )

@@ -260,9 +260,15 @@ class ProjectorQuestions:
         self._handles = handles
         self._timeout_s = timeout_s
 
-    async def barrier(self) -> Mapping[int, int]:
-        """Return when the projection holds what is in the log now: up to where, by partition."""
-        told: bytes = await self._handles.ask(names.PROJECTOR, "barrier", timeout_s=self._timeout_s)
+    async def barrier(self, partition: int | None = None) -> Mapping[int, int]:
+        """Return when the projection holds what is in the log now: up to where, by partition.
+
+        It waits for one partition, or for all.
+        """
+        wanted = () if partition is None else (str(partition),)
+        told: bytes = await self._handles.ask(
+            names.PROJECTOR, "barrier", *wanted, timeout_s=self._timeout_s
+        )
         return _decode_offsets(told)
 
     async def exposition(self) -> bytes:

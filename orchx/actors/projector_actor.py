@@ -49,9 +49,13 @@ class ProjectorActor(Shell):
         """Return when everything durable now of these partitions is projected."""
         await self._projection.barrier(_decode_partitions(partitions))
 
-    async def barrier(self) -> bytes:
-        """Return when everything durable now is projected: up to where, by partition."""
-        return _encode(await self._projection.barrier())
+    async def barrier(self, partition: str = "") -> bytes:
+        """Return when everything durable now is projected: up to where, by partition.
+
+        `partition` is a number, or empty for all of them.
+        """
+        numbers = [int(partition)] if partition else None
+        return _encode(await self._projection.barrier(numbers))
 
     async def metrics_pushed(self, process: str, exposition: bytes) -> None:
         """Take a process's metrics."""

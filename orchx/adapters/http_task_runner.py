@@ -82,6 +82,10 @@ class HttpTaskRunner:
             service=request.call.service,
         )
 
+    def expire_documents(self) -> None:
+        """Have API documents fetched anew when they are next needed: the catalog has changed."""
+        self._documents.expire()
+
     async def close(self) -> None:
         """Close every connection."""
         if self._client is not None:

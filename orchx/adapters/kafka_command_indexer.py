@@ -18,6 +18,7 @@ from orchx.adapters.kafka_command_records import (
     tenant_of,
 )
 from orchx.adapters.kafka_connection import Topics
+from orchx.adapters.kafka_dead_letter_records import source_of
 from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_recent_commands import KnownCommand, RecentCommands
 from orchx.adapters.mongo_command_index import MongoCommandIndex
@@ -123,7 +124,7 @@ class CommandIndexer:
         for one in batch.items:
             if isinstance(one, PoisonedRecord):
                 logger.error("not a command, kept aside", topic=self._topic, **one.where())
-                await self._dead_letters.keep(one.record, one.error)
+                await self._dead_letters.keep(source_of(one.record), one.error)
         await self._index.save_next_offsets(changed)
         stored.update(changed)
 

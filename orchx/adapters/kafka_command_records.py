@@ -92,19 +92,12 @@ def decode_command(payload: bytes | str) -> AnyCommand:
 def receive(record: ConsumerRecord) -> Received:
     """Tell a command from a record that is none, or that no store could take."""
     payload = record.value
-    if not isinstance(payload, bytes):
-        return PoisonedRecord(record=record, error="the record has no value")
-    if len(payload) > COMMAND_BYTES_MAX:
-        error = f"the value is {len(payload)} bytes long, at most {COMMAND_BYTES_MAX} are read"
-        return PoisonedRecord(record=record, error=error)
     try:
-        payload.decode()  # a part that is skipped is not looked at otherwise
-        command = decode_command(payload)
-    except (DriverError, UnicodeDecodeError) as failure:
-        return PoisonedRecord(record=record, error=str(failure.__cause__ or failure))
-    fault = _fault_of(command, payload, record.key)
-    if fault is not None:
-        return PoisonedRecord(record=record, error=fault)
+        command = command_in(payload)
+    except DriverError as failure:
+        return PoisonedRecord(record=record, error=str(failure))
+    if record.key != key_of(command):
+        return PoisonedRecord(record=record, error="the key is not that of the command")
     return ReceivedCommand(
         partition=record.partition,
         offset=record.offset,
@@ -114,11 +107,32 @@ def receive(record: ConsumerRecord) -> Received:
     )
 
 
-def _fault_of(command: AnyCommand, payload: bytes, key: object) -> str | None:
+def command_in(payload: object) -> AnyCommand:
+    """Return the command that is the whole of a record's value.
+
+    Raises:
+        DriverError: it is none, or one that no store could take.
+    """
+    if not isinstance(payload, bytes):
+        raise DriverError("the record has no value")
+    if len(payload) > COMMAND_BYTES_MAX:
+        raise DriverError(
+            f"the value is {len(payload)} bytes long, at most {COMMAND_BYTES_MAX} are read"
+        )
+    try:
+        payload.decode()  # a part that is skipped is not looked at otherwise
+        command = decode_command(payload)
+    except (DriverError, UnicodeDecodeError) as failure:
+        raise DriverError(str(failure.__cause__ or failure)) from failure
+    fault = _fault_of(command, payload)
+    if fault is not None:
+        raise DriverError(fault)
+    return command
+
+
+def _fault_of(command: AnyCommand, payload: bytes) -> str | None:
     if not command.id:
         return "the command has no id"
-    if key != key_of(command):
-        return "the key is not that of the command"
     if not 0 <= command.created_at_ms <= TIME_MAX_MS:
         return "created_at_ms is no time"
     if _nests_too_deeply(payload):

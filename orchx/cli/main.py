@@ -41,6 +41,9 @@ class OrchxGroup(LazyGroup):
         "definitions": _command("definitions", _CATALOG, "Workflow documents: publish, show, ..."),
         "services": _command("services", _CATALOG, "Services that provide capabilities."),
         "deliveries": _command("deliveries", _CATALOG, "Webhooks, delivered and not."),
+        "dead-letters": _command(
+            "dead_letters", _CATALOG, "Records that could not be read: list, replay, drop."
+        ),
     }
 
 

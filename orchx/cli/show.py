@@ -21,17 +21,22 @@ def show(
     tasks: Annotated[
         bool, typer.Option("--tasks/--no-tasks", help="Show its tasks, from its history.")
     ] = True,
+    strong: Annotated[
+        bool,
+        typer.Option("--strong", help="Wait until all is in it that has happened by now, or fail."),
+    ] = False,
     url: Url = None,
     api_key: ApiKey = None,
     json_: Json = False,
 ) -> None:
     """Show one workflow.
 
-    Where it stands, its tasks, its output or error. With --json it is the workflow as the
+    Where it stands, its tasks, its output or error. Without --strong it is answered at once, and
+    where that may be old, it says how old. With --json it is the workflow as the
     HTTP API has it, without its tasks.
     """
     with connect(url, api_key) as client:
-        workflow = client.show(workflow_id)
+        workflow = client.show(workflow_id, consistency="strong" if strong else None)
         if json_:
             print_json(workflow)
             return

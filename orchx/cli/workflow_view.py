@@ -18,6 +18,7 @@ from orchx.client.models import Event, Workflow
 
 MAX_JSON_LINES: Final = 40
 LIVE_ROWS_MARGIN: Final = 6  # lines around the rows of the live view
+TOLD_AGE_MS: Final = 2_000  # what is younger is as good as new to a person
 _REFRESH_PER_S: Final = 8
 
 
@@ -90,6 +91,9 @@ def outcome(workflow: Workflow) -> RenderableType:
 def _facts(workflow: Workflow, now: datetime) -> Iterator[tuple[str, RenderableType]]:
     yield "workflow", Text(workflow.id)
     yield "status", status_text(workflow.status)
+    if workflow.age_ms is not None and workflow.age_ms > TOLD_AGE_MS:
+        told = f"{span(workflow.age_ms / 1000)} ago: the state service is behind"
+        yield "as of", Text(told, style="yellow")
     for reason in waits(workflow, now):
         yield "waits", Text(reason, style="yellow")
     yield "definition", Text(f"{workflow.namespace}/{workflow.name}:{workflow.version}")

@@ -12,6 +12,7 @@ from typing import Self
 import httpx
 
 from orchx.client import catalog_operations as catalog
+from orchx.client import dead_letter_operations as dead_letters
 from orchx.client import event_stream
 from orchx.client import workflow_operations as workflows
 from orchx.client.asynchronous import AsynchronousDriver, asynchronous, asynchronous_iterator
@@ -54,6 +55,18 @@ class Deliveries:
     replay = blocking(catalog.replay_deliveries)
 
 
+class DeadLetters:
+    """`client.dead_letters`: records that could not be read."""
+
+    def __init__(self, driver: BlockingDriver) -> None:
+        self._driver = driver
+
+    list = blocking(dead_letters.list_dead_letters)
+    show = blocking(dead_letters.show_dead_letter)
+    replay = blocking(dead_letters.replay_dead_letters)
+    drop = blocking(dead_letters.drop_dead_letters)
+
+
 class Client:
     """A blocking client of one orchx server; close it, or use it in a `with` block.
 
@@ -89,6 +102,7 @@ class Client:
         self.definitions = Definitions(self._driver)
         self.services = Services(self._driver)
         self.deliveries = Deliveries(self._driver)
+        self.dead_letters = DeadLetters(self._driver)
 
     submit = blocking(workflows.submit)
     submit_batch = blocking(workflows.submit_batch)
@@ -151,6 +165,18 @@ class AsyncDeliveries:
     replay = asynchronous(catalog.replay_deliveries)
 
 
+class AsyncDeadLetters:
+    """`client.dead_letters`: records that could not be read."""
+
+    def __init__(self, driver: AsynchronousDriver) -> None:
+        self._driver = driver
+
+    list = asynchronous(dead_letters.list_dead_letters)
+    show = asynchronous(dead_letters.show_dead_letter)
+    replay = asynchronous(dead_letters.replay_dead_letters)
+    drop = asynchronous(dead_letters.drop_dead_letters)
+
+
 class AsyncClient:
     """`Client` for asyncio: its methods are awaited, its iterators taken with `async for`.
 
@@ -178,6 +204,7 @@ class AsyncClient:
         self.definitions = AsyncDefinitions(self._driver)
         self.services = AsyncServices(self._driver)
         self.deliveries = AsyncDeliveries(self._driver)
+        self.dead_letters = AsyncDeadLetters(self._driver)
 
     submit = asynchronous(workflows.submit)
     submit_batch = asynchronous(workflows.submit_batch)

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 Isolation: TypeAlias = Literal["auto", "shared", "dedicated"]
+Consistency: TypeAlias = Literal["eventual", "strong"]
 Status: TypeAlias = str  # an open set: a newer server may know more
 
 ENDED: Final = frozenset(("completed", "faulted", "cancelled"))
@@ -96,7 +97,11 @@ class TaskCounts(_Document, frozen=True):
 
 
 class Workflow(_Document, frozen=True):
-    """One workflow as the server's projection has it; lists leave `output` out."""
+    """One workflow as the server's projection has it; lists leave `output` and `age_ms` out.
+
+    `age_ms`: how long ago this was certainly the latest; 0: it is, or it is over. None: the server
+    does not know, or does not say.
+    """
 
     id: str
     status: Status
@@ -121,6 +126,7 @@ class Workflow(_Document, frozen=True):
     traceparent: str | None = None
     output: Any = None
     error: Fault | None = None
+    age_ms: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -220,6 +226,68 @@ class Delivery(_Document, frozen=True):
     next_attempt_at: datetime | None = None
     ended_at: datetime | None = None
     last_error: str | None = None
+
+
+class Octets(_Document, frozen=True):
+    """Bytes: as `text` if they are UTF-8, else in `base64`."""
+
+    text: str | None = None
+    base64: str | None = None
+
+
+class LetterHeader(_Document, frozen=True):
+    """A header of a record."""
+
+    name: str
+    value: Octets
+
+
+class LetterHandled(_Document, frozen=True):
+    """How a dead letter was dealt with (`replayed`, `dropped`), by whom, when, why."""
+
+    how: str
+    by: str = ""
+    at: datetime | None = None
+    note: str = ""
+
+
+class DeadLetter(_Document, frozen=True):
+    """A record that could not be read. What was kept of it is there if it was asked for alone."""
+
+    number: int
+    kind: str
+    topic: str
+    partition: int
+    offset: int
+    error: str
+    at: datetime | None = None
+    kept_at: datetime | None = None
+    size_bytes: int = 0
+    preview: str = ""
+    copies: int = 1
+    handled: LetterHandled | None = None
+    value: Octets | None = None
+    key: Octets | None = None
+    headers: tuple[LetterHeader, ...] = ()
+    cut: tuple[str, ...] = ()
+
+
+class DeadLetterList(_Document, frozen=True):
+    """One page. `kept`: whether the server has dead letters at all; `after`: asks for the next."""
+
+    dead_letters: tuple[DeadLetter, ...]
+    kept: bool = True
+    after: int | None = None
+    unread: int = 0
+
+
+class ReplayedLetter(_Document, frozen=True):
+    """What became of one: `replayed`: its command had been accepted before; or why not."""
+
+    number: int
+    command_id: str | None = None
+    replayed: bool = False
+    error: str | None = None
 
 
 class Readiness(_Document, frozen=True):

@@ -11,7 +11,14 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from orchx.client.exchange import JSON_TYPE, call, decode, encode, pages, query_of, segment
-from orchx.client.models import CommandReceipt, Event, Submission, Workflow, WorkflowRequest
+from orchx.client.models import (
+    CommandReceipt,
+    Consistency,
+    Event,
+    Submission,
+    Workflow,
+    WorkflowRequest,
+)
 from orchx.client.steps import Now, Pause, Plan, Reply, Send
 from orchx.errors import DriverError, InvalidRequest, OrchxError
 
@@ -141,13 +148,20 @@ def submit_batch(
     )
 
 
-def show(workflow_id: str) -> Plan[Workflow]:
-    """Return one workflow as it is now.
+def show(workflow_id: str, *, consistency: Consistency | None = None) -> Plan[Workflow]:
+    """Return one workflow.
+
+    Args:
+        workflow_id: which.
+        consistency: `eventual` (the server's default) is answered at once, as of `age_ms` ago;
+            `strong` waits until all is in it that was durable when it was asked for.
 
     Raises:
         NotFound: there is none, or the key may not see it.
+        Unavailable: a strong read cannot be had now, through all retries.
     """
-    reply = yield from call(Send(method="GET", path=workflow_path(workflow_id)))
+    query = query_of(consistency=consistency)
+    reply = yield from call(Send(method="GET", path=workflow_path(workflow_id), query=query))
     return decode(reply, Workflow)
 
 

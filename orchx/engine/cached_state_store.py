@@ -33,8 +33,8 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgedSummary:
-    """A summary, and how long ago it is known to have been the latest; 0: the store said so."""
+class CachedSummary:
+    """A summary, and how long ago it is known to be the store's; 0: the store said so."""
 
     summary: WorkflowSummary
     age_ms: int
@@ -106,25 +106,25 @@ class CachedStateStore:
             return await self._store.load(workflow_ids)
         return {key: aged.summary for key, aged in (await self.load_aged(workflow_ids)).items()}
 
-    async def load_aged(self, workflow_ids: Sequence[str]) -> Mapping[str, AgedSummary]:
+    async def load_aged(self, workflow_ids: Sequence[str]) -> Mapping[str, CachedSummary]:
         """Return the summaries that exist, with their age.
 
         Raises:
             What the store raises.
         """
-        found: dict[str, AgedSummary] = {}
+        found: dict[str, CachedSummary] = {}
         leases: list[_Lease] = []
         for partition, wanted in self._lookups(workflow_ids):
             view = await self._view(partition, wanted)
             if view is not None:
                 for workflow_id, summary in view.found.items():
-                    found[workflow_id] = AgedSummary(summary=summary, age_ms=view.age_ms)
+                    found[workflow_id] = CachedSummary(summary=summary, age_ms=view.age_ms)
                 leases.append(_Lease(partition=partition, lease=view.lease, wanted=wanted))
         missing = [key for key in dict.fromkeys(workflow_ids) if key not in found]
         if missing:
             stored = await self._store.load(missing)
             for workflow_id, summary in stored.items():
-                found[workflow_id] = AgedSummary(summary=summary, age_ms=0)
+                found[workflow_id] = CachedSummary(summary=summary, age_ms=0)
             for lease in leases:
                 await self._fill(lease, stored)
         return found

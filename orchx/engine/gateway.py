@@ -14,13 +14,15 @@ from orchx.domain.events import TERMINAL_EVENTS, Record, encode_event
 from orchx.domain.lineage import AcceptedRecords
 from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
-from orchx.errors import DriverError, NotFound, OrchxError, TryLater
+from orchx.engine.freshness import Barrier, Freshness
+from orchx.errors import DriverError, NotFound, OrchxError, StorageFull, TryLater, Unavailable
 from orchx.ports.catalog import Catalog
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import Accepted, CommandQueue
+from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
-from orchx.ports.gateway import HistoryPage, Learn, Readiness, ignore
+from orchx.ports.gateway import AgedSummary, HistoryPage, Learn, Readiness, ignore
 from orchx.ports.state_store import TERMINAL, Filter, Page, StateStore, WorkflowSummary
 from orchx.ports.supervision import Ending
 
@@ -31,6 +33,8 @@ RECHECK_S = 2.0
 FOLLOW_INTERVAL_S = 0.1
 HEARTBEAT_S = 10.0
 READY_TIMEOUT_S = 2.0
+STRONG_READ_S = 5.0
+"""How long a strongly consistent read waits for the projection."""
 
 
 class EngineGateway:
@@ -40,6 +44,7 @@ class EngineGateway:
         mail: the way to the Dispatcher.
         barrier: returns when the projection holds all that is in the log now.
         exposition: collects the metrics of all processes.
+        partition_of: says in which partition of the log a workflow is.
     """
 
     def __init__(
@@ -50,14 +55,17 @@ class EngineGateway:
         store: StateStore,
         catalog: Catalog,
         deliveries: Deliveries,
+        dead_letters: DeadLetters | None = None,
         mail: DispatcherMail,
         admission: Admission,
         clock: Clock,
-        barrier: Callable[[], Awaitable[None]],
+        barrier: Barrier,
         exposition: Callable[[], Awaitable[bytes]],
+        partition_of: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self.catalog = catalog
         self.deliveries = deliveries
+        self.dead_letters = dead_letters
         self._queue = queue
         self._log = log
         self._store = store
@@ -66,6 +74,8 @@ class EngineGateway:
         self._clock = clock
         self._barrier = barrier
         self._exposition = exposition
+        self._partition_of = partition_of
+        self._freshness = Freshness(barrier, clock)
         self._recent: OrderedDict[str, m.StartWorkflow] = OrderedDict()
 
     async def submit(self, commands: Sequence[m.AnyCommand]) -> Sequence[Accepted]:
@@ -169,16 +179,50 @@ class EngineGateway:
         if found is not None:
             self._forget_ended(found)
             return found
-        start: m.AnyCommand | None = self._recent.get(workflow_id)
+        start = await self._start_of(workflow_id)
         if start is None:
-            start = await self._queue.find(workflow_id)
-        if not isinstance(start, m.StartWorkflow):
             await self._barrier()
             found = (await self._store.load([workflow_id])).get(workflow_id)
             if found is None:
                 raise NotFound(f"there is no workflow {workflow_id}")
             return found
         return pending(start)
+
+    async def show_aged(self, workflow_id: str, *, strong: bool = False) -> AgedSummary:
+        """Return the summary and its age; a strong read waits for the projection first."""
+        partition = self._partition_of(workflow_id)
+        if strong:
+            return AgedSummary(summary=await self._show_latest(workflow_id, partition), age_ms=0)
+        as_of_ms = await self._freshness.as_of_ms(partition)
+        found = await self.show(workflow_id)
+        if found.status in TERMINAL:  # nothing comes after that
+            return AgedSummary(summary=found, age_ms=0)
+        age_ms = None if as_of_ms is None else max(0, self._clock.now_ms() - as_of_ms)
+        return AgedSummary(summary=found, age_ms=age_ms)
+
+    async def _show_latest(self, workflow_id: str, partition: int) -> WorkflowSummary:
+        """Return what is true of all that was durable at the call, or fail."""
+        try:
+            async with asyncio.timeout(STRONG_READ_S):
+                await self._barrier(partition)
+                found = (await self._store.load([workflow_id])).get(workflow_id)
+                start = None if found is not None else await self._start_of(workflow_id)
+        except TimeoutError as error:
+            raise _not_strong(f"not all is projected after {STRONG_READ_S:g} s") from error
+        except (TryLater, DriverError, StorageFull) as error:
+            raise _not_strong(str(error)) from error
+        if found is not None:
+            self._forget_ended(found)
+            return found
+        if start is None:
+            raise NotFound(f"there is no workflow {workflow_id}")
+        return pending(start)
+
+    async def _start_of(self, workflow_id: str) -> m.StartWorkflow | None:
+        start: m.AnyCommand | None = self._recent.get(workflow_id)
+        if start is None:
+            start = await self._queue.find(workflow_id)
+        return start if isinstance(start, m.StartWorkflow) else None
 
     async def list(self, filter_: Filter) -> Page:
         """Return one page of workflows, newest first."""
@@ -252,6 +296,10 @@ async def _state(question: Awaitable[object]) -> str:
     except OrchxError as error:
         return str(error)
     return "ok"
+
+
+def _not_strong(why: str) -> Unavailable:
+    return Unavailable(f"no strongly consistent read is possible now: {why}")
 
 
 def pending(start: m.StartWorkflow) -> WorkflowSummary:

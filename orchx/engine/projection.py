@@ -109,7 +109,7 @@ class Projection:
         """Return when everything that is durable now is projected: of these partitions, or all.
 
         Returns:
-            up to where it is projected, of each partition.
+            up to where it is projected, of each partition that was asked about.
 
         Raises:
             Unavailable: that took longer than `timeout_s`, or projecting has not begun.
@@ -118,6 +118,9 @@ class Projection:
         if not self._count:
             raise Unavailable("the projection waits for the event log")
         wanted = range(self._count) if partitions is None else tuple(partitions)
+        for number in wanted:
+            if number >= self._count:
+                raise Unavailable(f"the projection knows no partition {number} of the event log")
         reached = await _all(self._barrier(number, timeout_s) for number in wanted)
         return dict(zip(wanted, reached, strict=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -15,7 +16,7 @@ from orchx.domain.keys import (
     relayed_event_command_id,
 )
 from orchx.errors import Conflict
-from orchx.ports.catalog import Catalog
+from orchx.ports.catalog import StoredDefinition
 from orchx.ports.command_queue import CommandQueue
 from orchx.ports.event_log import EventLog
 
@@ -82,17 +83,27 @@ class Subscriptions:
             ]
 
 
+class FindsDefinitions(Protocol):
+    """Knows which version and digest a definition's name stands for."""
+
+    async def find(
+        self, namespace: str, name: str, version: str = "latest"
+    ) -> StoredDefinition | None:
+        """Return a version, with or without its source; `latest` as `Catalog.find` has it."""
+        ...
+
+
 class Resolver:
     """Turns what workflows cause into commands that can be queued.
 
     Args:
-        catalog: has the definitions of children.
+        definitions: those of children.
         queue: has their starts, until those are applied and forgotten.
         log: has every child that has begun.
     """
 
-    def __init__(self, catalog: Catalog, queue: CommandQueue, log: EventLog) -> None:
-        self._catalog = catalog
+    def __init__(self, definitions: FindsDefinitions, queue: CommandQueue, log: EventLog) -> None:
+        self._definitions = definitions
         self._queue = queue
         self._log = log
 
@@ -107,7 +118,7 @@ class Resolver:
             return command if await self._is_known(command.workflow_id) else None
         if not isinstance(command, m.StartWorkflow) or command.digest:
             return command
-        found = await self._catalog.find(command.namespace, command.name, command.version)
+        found = await self._definitions.find(command.namespace, command.name, command.version)
         if found is not None:
             return msgspec.structs.replace(command, version=found.version, digest=found.digest)
         parent = command.request.parent

@@ -10,6 +10,7 @@ from orchx.domain.events import Record
 from orchx.domain.messages import AnyCommand, StartWorkflow
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import Accepted
+from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.state_store import Filter, Page, WorkflowSummary
 
@@ -20,6 +21,17 @@ class Readiness:
 
     ready: bool
     parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgedSummary:
+    """A summary, and how long ago it is known to have held all that was durable.
+
+    0: it does now, or nothing can change any more. None: nothing is known of that.
+    """
+
+    summary: WorkflowSummary
+    age_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +60,11 @@ class Gateway(Protocol):
     @property
     def deliveries(self) -> Deliveries:
         """Webhooks: what is undelivered, and its replay."""
+        ...
+
+    @property
+    def dead_letters(self) -> DeadLetters | None:
+        """Records that could not be read; None where nobody else could write any."""
         ...
 
     async def submit(self, commands: Sequence[AnyCommand]) -> Sequence[Accepted]:
@@ -83,6 +100,17 @@ class Gateway(Protocol):
 
         Raises:
             NotFound: no such workflow was ever accepted.
+        """
+        ...
+
+    async def show_aged(self, workflow_id: str, *, strong: bool = False) -> AgedSummary:
+        """Return the current summary as `show` does, with its age.
+
+        A strong one holds whatever was durable in the log when it was asked for.
+
+        Raises:
+            NotFound: no such workflow was ever accepted.
+            Unavailable: a strong read cannot be had, or not in time.
         """
         ...
 

@@ -103,6 +103,10 @@ class Workflow(WorkflowListed):
     """A workflow."""
 
     output: Any = Field(description="any JSON; null until it has completed")
+    age_ms: int | None = Field(
+        ge=0,
+        description="how long ago this was certainly the latest; 0: it is; null: not known",
+    )
 
 
 class Workflows(_Answer):
@@ -282,9 +286,9 @@ def listed_json(summary: WorkflowSummary) -> dict[str, JSON]:
     }
 
 
-def workflow_json(summary: WorkflowSummary) -> dict[str, JSON]:
+def workflow_json(summary: WorkflowSummary, age_ms: int | None = 0) -> dict[str, JSON]:
     """Return a `Workflow`."""
-    return {**listed_json(summary), "output": summary.output}
+    return {**listed_json(summary), "output": summary.output, "ageMs": age_ms}
 
 
 def definition_path(stored: StoredDefinition) -> str:

@@ -28,7 +28,6 @@ from orchx.serve.context import (
     services_with_usual_secrets,
     unobserved,
 )
-from orchx.serve.definition_cache import DefinitionCache
 from orchx.serve.limits import LimitsMiddleware, RequestLimits
 from orchx.serve.openapi import build_openapi
 from orchx.serve.operation_table import OPERATIONS
@@ -36,6 +35,7 @@ from orchx.serve.operations_api import release
 from orchx.serve.problems import problem_response
 from orchx.serve.request_bodies import RequestBodies
 from orchx.serve.routing import Call, build_routes, json_response, log_failure
+from orchx.serve.runnable_definitions import RunnableDefinitions
 from orchx.serve.trace_context import trace_id_of, traceparent_from
 from orchx.settings import HttpSettings
 
@@ -77,7 +77,7 @@ def build_application(
     api = Api(
         gateway=gateway,
         settings=settings,
-        definitions=DefinitionCache(gateway.catalog, monotonic_ms),
+        definitions=RunnableDefinitions(gateway.catalog, monotonic_ms),
         read_definition=read_definition,
         check_callback=check_callback,
         check_services=check_services,

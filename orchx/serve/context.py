@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from orchx.domain.services import Service, check_secrets
 from orchx.errors import Overloaded
 from orchx.ports.gateway import Gateway
-from orchx.serve.definition_cache import DefinitionCache
+from orchx.serve.runnable_definitions import RunnableDefinitions
 from orchx.settings import HttpSettings, PoolSettings
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Api:
 
     gateway: Gateway
     settings: HttpSettings
-    definitions: DefinitionCache
+    definitions: RunnableDefinitions
     read_definition: ReadDefinition
     check_callback: CheckCallback
     check_services: CheckServices

@@ -49,7 +49,7 @@ LISTED: Final[dict[str, Any]] = {
     "error": None,
     "links": LINKS,
 }
-WORKFLOW: Final = {**LISTED, "output": {"laptop": "LT-7"}}
+WORKFLOW: Final = {**LISTED, "output": {"laptop": "LT-7"}, "ageMs": 0}
 WORKFLOWS: Final = {"workflows": [LISTED], "cursor": None}
 EVENT: Final = {
     "specversion": "1.0",

@@ -176,6 +176,14 @@ class SubmitQuery(_Query):
     )
 
 
+class ShowQuery(_Query):
+    """`GET /v1/workflows/{id}`."""
+
+    consistency: Literal["eventual", "strong"] = Field(
+        "eventual", description="strong: all that was durable when this was asked for is in it"
+    )
+
+
 class ListQuery(_Query):
     """`GET /v1/workflows`."""
 

@@ -37,6 +37,7 @@ _PATH_SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     "namespace": {"type": "string", "minLength": 1},
     "name": {"type": "string", "minLength": 1},
     "version": {"type": "string", "minLength": 1},
+    "number": {"type": "integer", "minimum": 0},
 }
 
 

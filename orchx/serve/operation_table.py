@@ -16,6 +16,7 @@ from orchx.serve import (
     workflows_api,
 )
 from orchx.serve.context import Api
+from orchx.serve.dead_letter_operations import DEAD_LETTER_OPERATIONS
 from orchx.serve.definitions_api import DOCUMENT_TYPES
 from orchx.serve.media import CLOUD_EVENT_TYPE, CLOUD_EVENTS_TYPE, JSON_TYPE, YAML_TYPE
 from orchx.serve.problems import HttpError
@@ -29,6 +30,11 @@ REPLAYED: Final = HeaderDoc(
 )
 APPLIED: Final = HeaderDoc(
     name="Preference-Applied", description="the `Prefer: wait` that was kept"
+)
+AGE: Final = HeaderDoc(
+    name="Age",
+    description="`ageMs` in whole seconds, if that is known",
+    schema={"type": "integer", "minimum": 0},
 )
 NEXT: Final = HeaderDoc(name="Link", description='`rel="next"`, if there is more')
 EVENT: Final = {"$ref": "#/components/schemas/CloudEventBody"}
@@ -180,7 +186,8 @@ _WORKFLOWS: Final = (
         tag="workflows",
         summary="Show a workflow",
         scope="read",
-        answers=(_json(200, "the workflow", answers.Workflow, examples.WORKFLOW),),
+        query=models.ShowQuery,
+        answers=(_json(200, "the workflow", answers.Workflow, examples.WORKFLOW, AGE),),
         path_examples=WORKFLOW_PATH,
     ),
     Operation(
@@ -446,4 +453,10 @@ _OPERATION: Final = (
     ),
 )
 
-OPERATIONS: Final[tuple[Operation, ...]] = (*_REQUESTS, *_WORKFLOWS, *_DEFINITIONS, *_OPERATION)
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *_REQUESTS,
+    *_WORKFLOWS,
+    *_DEFINITIONS,
+    *DEAD_LETTER_OPERATIONS,
+    *_OPERATION,
+)

@@ -38,6 +38,7 @@ _INDEX: Final = {
         "definitions": "/v1/definitions",
         "services": "/v1/services",
         "deliveries": "/v1/deliveries",
+        "deadLetters": "/v1/dead-letters",
         "openapi": "/openapi.json",
         "health": "/healthz",
         "readiness": "/readyz",

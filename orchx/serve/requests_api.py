@@ -33,12 +33,12 @@ from orchx.ports.command_queue import Accepted
 from orchx.ports.state_store import TERMINAL, WorkflowSummary
 from orchx.serve.answers import accepted_json, workflow_json
 from orchx.serve.context import Api
-from orchx.serve.definition_cache import Runnable
 from orchx.serve.identifiers import fresh_workflow_id
 from orchx.serve.media import read_json_request
 from orchx.serve.models import SubmitItem
 from orchx.serve.preferences import idempotency_key_of, preferred_wait_s
 from orchx.serve.routing import Call, json_response
+from orchx.serve.runnable_definitions import Runnable
 from orchx.serve.validation import MAX_VIOLATIONS, read_model, summary
 
 DEFAULT_TENANT: Final = "default"

@@ -31,7 +31,12 @@ MAX_ID_CHARS: Final = 255
 
 async def show(api: Api, call: Call) -> Response:
     """`GET /v1/workflows/{id}`."""
-    return json_response(workflow_json(await _visible(api, call)))
+    workflow_id = _id_of(call)
+    strong = call.query.consistency == "strong"
+    found = await api.gateway.show_aged(workflow_id, strong=strong)
+    _check_seen(call, found.summary)
+    age = {} if found.age_ms is None else {"Age": str(found.age_ms // 1000)}
+    return json_response(workflow_json(found.summary, found.age_ms), 200, age)
 
 
 async def list_workflows(api: Api, call: Call) -> Response:
@@ -145,18 +150,27 @@ def _command_answer(command_id: str, *, replayed: bool) -> Response:
 
 async def _visible(api: Api, call: Call) -> WorkflowSummary:
     """Return the workflow of the path, if it exists for the caller."""
-    workflow_id: str = call.request.path_params["id"]
-    missing = NotFound(f"there is no workflow {workflow_id}")
-    if (
-        len(workflow_id) > MAX_ID_CHARS
-        or not workflow_id.isascii()
-        or not workflow_id.isprintable()
-    ):
-        raise missing
-    workflow = await api.gateway.show(workflow_id)
-    if not call.caller.sees(workflow.tenant):
-        raise missing
+    workflow = await api.gateway.show(_id_of(call))
+    _check_seen(call, workflow)
     return workflow
+
+
+def _id_of(call: Call) -> str:
+    """Return the id in the path; one that no workflow can have is not looked up."""
+    workflow_id: str = call.request.path_params["id"]
+    possible = len(workflow_id) <= MAX_ID_CHARS and workflow_id.isascii()
+    if not (possible and workflow_id.isprintable()):
+        raise _missing(workflow_id)
+    return workflow_id
+
+
+def _check_seen(call: Call, workflow: WorkflowSummary) -> None:
+    if not call.caller.sees(workflow.tenant):
+        raise _missing(workflow.workflow_id)
+
+
+def _missing(workflow_id: str) -> NotFound:
+    return NotFound(f"there is no workflow {workflow_id}")
 
 
 async def _history(

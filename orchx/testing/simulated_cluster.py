@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from orchx.domain import messages as m
 from orchx.domain.document import Definition
 from orchx.domain.document_parser import canonical_json, parse_definition
-from orchx.domain.events import Record
 from orchx.engine.activation import Activator
 from orchx.engine.admission import Admission
 from orchx.engine.causes import Causes
 from orchx.engine.dispatcher import Dispatcher
 from orchx.engine.endings import DispatcherMail
 from orchx.engine.environment import Directory, SchemaChecker, World
+from orchx.engine.freshness import Barrier
 from orchx.engine.gateway import EngineGateway
 from orchx.engine.outbox import Outbox
 from orchx.engine.owner import Owner
@@ -36,11 +36,11 @@ from orchx.ports.catalog import StoredDefinition
 from orchx.ports.command_queue import CommandQueue
 from orchx.ports.membership import Membership
 from orchx.settings import Settings
+from orchx.testing.checked_event_log import CheckedEventLog
 from orchx.testing.invariants import InvariantChecker
 from orchx.testing.memory_catalog import MemoryCatalog
 from orchx.testing.memory_command_queue import MemoryCommandQueue
 from orchx.testing.memory_deliveries import MemoryDeliveries
-from orchx.testing.memory_event_log import MemoryEventLog
 from orchx.testing.memory_state_store import MemoryStateStore
 from orchx.testing.random_workflows import FUNCTIONS, NAMESPACE, VERSION, services
 from orchx.testing.simulated_evaluator import SimulatedEvaluator
@@ -76,30 +76,6 @@ MAX_GHOST_S: Final = 8.0
 MAX_PLANS: Final = 2_000
 
 _plans: dict[str, Definition] = {}
-
-
-class CheckedEventLog(MemoryEventLog):
-    """The event log in memory, which shows every record to the checker as it is stored."""
-
-    def __init__(
-        self,
-        on_io: Callable[[str], Awaitable[None]],
-        appended: Callable[[Record], None],
-        partitions: int,
-    ) -> None:
-        super().__init__(on_io, partitions=partitions)
-        self._appended = appended
-        self._records: list[Record] = []
-
-    def _store(self, record: Record) -> Record:
-        stored = super()._store(record)
-        self._records.append(stored)
-        self._appended(stored)
-        return stored
-
-    def records(self) -> Sequence[Record]:
-        """Return everything, in the order of the appends."""
-        return self._records
 
 
 class SharedPlans(Plans):
@@ -428,7 +404,7 @@ class Cluster:
             mail=mail,
             admission=Admission(self.shape.admission),
             clock=process.clock,
-            barrier=StateAddress(self.network, process, engine + STATE).barrier,
+            barrier=self._barrier(process, engine),
             exposition=_no_metrics,
         )
         mail.start()
@@ -446,6 +422,14 @@ class Cluster:
     def _mail(self, process: Process, engine: str) -> DispatcherMail:
         address = DispatcherAddress(self.network, process, engine + DISPATCHER)
         return DispatcherMail(address, process.incarnation, process.clock)
+
+    def _barrier(self, process: Process, engine: str) -> Barrier:
+        state = StateAddress(self.network, process, engine + STATE)
+
+        async def barrier(partition: int | None = None) -> None:
+            await state.barrier(None if partition is None else [partition])
+
+        return barrier
 
     # -- awaits ----------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import pytest
 
 from orchx.adapters.kafka_command_indexer import CommandIndexer
 from orchx.adapters.kafka_command_queue import KafkaCommandQueue
+from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_event_log import KafkaEventLog
 from orchx.adapters.kafka_topics import ensure_topics
 from orchx.adapters.mongo_archive import MongoArchive
@@ -38,6 +39,7 @@ from orchx.engine.cached_state_store import CachedStateStore
 from orchx.ports.archive import Archive
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import Accepted, Backlog, CommandQueue
+from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import Claim, Claimed, EventLog
 from orchx.ports.state_cache import StateCache
@@ -46,6 +48,7 @@ from orchx.settings import KafkaSettings, MongoSettings
 from orchx.testing.memory_archive import MemoryArchive
 from orchx.testing.memory_catalog import MemoryCatalog
 from orchx.testing.memory_command_queue import MemoryCommandQueue
+from orchx.testing.memory_dead_letters import MemoryDeadLetters
 from orchx.testing.memory_deliveries import MemoryDeliveries
 from orchx.testing.memory_event_log import MemoryEventLog
 from orchx.testing.memory_state_cache import MemoryStateCache
@@ -210,6 +213,15 @@ DELIVERIES = {"memory": in_memory(MemoryDeliveries), "sqlite": in_a_file(SqliteD
 DELIVERIES["mongodb"] = in_mongodb(MongoDeliveries)
 
 
+def kafka_dead_letters(_: Path) -> Open[DeadLetters]:
+    kafka = servers.kafka()
+    ensure_topics(kafka)
+    return lambda: KafkaDeadLetters(kafka)
+
+
+DEAD_LETTERS = {"memory": in_memory(MemoryDeadLetters), "kafka": kafka_dead_letters}
+
+
 class ThrowawayCache(RedisStateCache):
     """Deletes its keys when it is closed."""
 
@@ -270,6 +282,7 @@ catalogs = fixture_for(CATALOGS)
 outboxes = fixture_for(DELIVERIES)
 archives = fixture_for(ARCHIVES)
 state_caches = fixture_for(STATE_CACHES)
+dead_letters = fixture_for(DEAD_LETTERS)
 
 
 @pytest.fixture
@@ -305,3 +318,8 @@ def archive(archives: Factory[Archive]) -> Archive:
 @pytest.fixture
 def cache(state_caches: Factory[StateCache]) -> StateCache:
     return state_caches()
+
+
+@pytest.fixture
+def letters(dead_letters: Factory[DeadLetters]) -> DeadLetters:
+    return dead_letters()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
 from orchx.domain.services import Operation, Service
+from orchx.engine.catalog_cache import CHECK_MS, KnownDefinitions
 from orchx.errors import Conflict
 from orchx.ports.catalog import Catalog, StoredDefinition
+from orchx.testing.virtual_clock import VirtualClock
 
 
 def definition(
@@ -160,3 +163,22 @@ class TestCatalog:
         await one.publish(definition())
         assert await latest(other) == "1.0.0"
         assert await other.revision() == await one.revision()
+
+    async def test_a_change_by_one_process_reaches_what_another_keeps(
+        self, catalogs: Callable[[], Catalog]
+    ) -> None:
+        one, clock = catalogs(), VirtualClock()
+        known = KnownDefinitions(catalogs(), clock.now_ms)
+
+        async def version() -> str | None:
+            found = await known.find("n", "d")
+            return None if found is None else found.version
+
+        await one.publish(definition())
+        assert await version() == "1.0.0"
+        await one.publish(definition("2.0.0"))
+        assert await version() == "1.0.0"  # kept
+        await clock.advance(CHECK_MS / 1000)
+        async with asyncio.timeout(20):  # a slow answer to the one question is not waited for
+            while await version() != "2.0.0":  # noqa: ASYNC110  what is awaited has no event
+                await asyncio.sleep(0.01)

@@ -39,7 +39,7 @@ async def ids_in(queue: KafkaCommandQueue) -> list[str]:
 
 
 async def are_kept(letters: KafkaDeadLetters, count: int) -> bool:
-    return len(await letters.latest()) == count
+    return len((await letters.list(handled=True)).letters) == count
 
 
 class Installation:

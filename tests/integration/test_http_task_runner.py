@@ -397,6 +397,9 @@ async def test_an_openapi_call(client: HttpTaskRunner, server: Server) -> None:
     assert echoed["headers"]["X-Mode"] == "fast"
     assert json.loads(echoed["body"]) == {"name": "milou"}
     assert server.document_fetches == 1
+    client.expire_documents()
+    await output_of(client, call("openapi", arguments))
+    assert server.document_fetches == 2
     missing = {**arguments, "parameters": {}}
     assert (await fault_of(client, call("openapi", missing))).type == VALIDATION
     unknown = {**arguments, "operationId": "nope"}

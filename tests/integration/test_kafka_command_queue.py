@@ -16,7 +16,7 @@ from orchx.adapters.coalesced_query import CoalescedQuery
 from orchx.adapters.kafka_command_feed import CommandFeed
 from orchx.adapters.kafka_command_indexer import CommandIndexer
 from orchx.adapters.kafka_command_reader import KafkaCommandReader
-from orchx.adapters.kafka_command_records import decode_command
+from orchx.adapters.kafka_command_records import decode_command, encode_command
 from orchx.adapters.kafka_command_window import CommandWindow
 from orchx.adapters.kafka_connection import open_client
 from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
@@ -26,7 +26,7 @@ from orchx.adapters.kafka_writer import KafkaWriter, Outgoing
 from orchx.adapters.mongo_command_index import MongoCommandIndex
 from orchx.adapters.mongo_connection import MongoConnection
 from orchx.domain.messages import AnyCommand, DeliverEvent
-from orchx.errors import Bug, Conflict, DriverError, Unavailable
+from orchx.errors import Bug, Conflict, DriverError, InvalidRequest, Unavailable
 from orchx.settings import MongoSettings
 from tests import servers
 from tests.integration.command_installation import (
@@ -198,24 +198,36 @@ class TestPoison:
         assert await finder.find("b") == command("b")
         letters = KafkaDeadLetters(installation.kafka)
         await until(lambda: are_kept(letters, 3))
-        kept = await letters.latest()
-        assert [(one.topic, one.partition, one.offset, one.key, one.value) for one in kept] == [
+        kept = await letters.find([0, 1, 2])
+        assert [
+            (one.letter.topic, one.letter.partition, one.letter.offset, one.key, one.value)
+            for one in kept.values()
+        ] == [
             (installation.topic, 0, 1, b"w", b"no command"),
             (installation.topic, 0, 2, b"w", None),
             (installation.topic, 0, 3, b"w", b'{"kind":"dance"}'),
         ]
-        assert "malformed" in kept[0].error
-        assert [one.number for one in await letters.latest(1)] == [2]
+        assert "malformed" in kept[0].letter.error
         await letters.close()
 
-    async def test_is_read_once_more_on_demand(self, installation: Installation) -> None:
-        await installation.write(b"no command")
+    async def test_a_mended_command_is_taken_once_however_often_it_is_replayed(
+        self, installation: Installation
+    ) -> None:
+        queue = installation.queue(consumes=True)
+        whole = encode_command(command("a"))
+        await installation.write(whole[:-1], b"no command", whole, key=b"somebody else's")
         installation.start_indexer()
         letters = KafkaDeadLetters(installation.kafka)
-        await until(lambda: are_kept(letters, 1))
-        assert await letters.replay(await letters.latest()) == 1
-        await until(lambda: are_kept(letters, 2))
-        assert await installation.length() == 2
+        await until(lambda: are_kept(letters, 3))
+        kept = await letters.find([0, 1, 2])
+        for number in (0, 1):
+            with pytest.raises(InvalidRequest):
+                letters.command_of(kept[number])
+        taken = [letters.command_of(kept[0], whole), letters.command_of(kept[2])]
+        assert taken == [command("a"), command("a")]  # the key alone was wrong
+        accepted = [one.duplicate for each in taken for one in await queue.put([each])]
+        assert accepted == [False, True]
+        assert await ids_in(queue) == ["a"]
         await letters.close()
 
 

@@ -94,6 +94,16 @@ def test_show_json_is_the_apis_document(cli: Cli, api: Api) -> None:
     assert printed.items() >= {k: v for k, v in workflow().items() if k != "links"}.items()
 
 
+def test_show_strong_asks_for_it_and_an_old_answer_says_so(cli: Cli, api: Api) -> None:
+    api.on(f"GET /v1/workflows/{ID}", workflow(status="running", ageMs=61_000))
+    result = cli.run("show", ID, "--no-tasks")
+    assert "as of       1m 1s ago: the state service is behind" in result.stdout
+    api.on(f"GET /v1/workflows/{ID}", workflow(status="running", ageMs=1_900))
+    assert "as of" not in cli.run("show", ID, "--no-tasks", "--strong").stdout
+    assert [asked.query for asked in api.asked] == ["", "consistency=strong"]
+    assert json.loads(cli.run("show", ID, "--json").stdout)["ageMs"] == 1_900
+
+
 def test_show_says_why_a_workflow_failed(cli: Cli, api: Api) -> None:
     error = {
         "type": "https://x/errors/timeout",

@@ -425,13 +425,34 @@ def _operations(face: type) -> Iterator[tuple[str, inspect.Signature]]:
 def test_both_faces_offer_the_same_operations() -> None:
     assert dict(_operations(Client)) == dict(_operations(AsyncClient))
     a, b = Client("http://x"), AsyncClient("http://x")
-    for group in ("definitions", "services", "deliveries"):
+    for group in ("definitions", "services", "deliveries", "dead_letters"):
         blocking = dict(_operations(type(getattr(a, group))))
         assert blocking == dict(_operations(type(getattr(b, group))))
         assert blocking
     assert "self" in inspect.signature(Client.show).parameters
     assert Client.show.__doc__ == AsyncClient.show.__doc__
     a.close()
+
+
+def test_a_strong_read_is_asked_for_and_its_age_told() -> None:
+    server = Server(
+        httpx.Response(200, json={**WORKFLOW, "ageMs": 0}),
+        httpx.Response(200, json={**WORKFLOW, "ageMs": 70}),
+        httpx.Response(200, json=WORKFLOW),
+        problem("unavailable", 503, Retry_After="0"),
+    )
+    with server.client(retries=RetryPolicy(limit=0)) as client:
+        assert client.show("wf_1", consistency="strong").age_ms == 0
+        assert client.show("wf_1", consistency="eventual").age_ms == 70
+        assert client.show("wf_1").age_ms is None  # an older server does not tell
+        with pytest.raises(Unavailable):
+            client.show("wf_1", consistency="strong")
+    assert [request.url.query for request in server.requests] == [
+        b"consistency=strong",
+        b"consistency=eventual",
+        b"",
+        b"consistency=strong",
+    ]
 
 
 async def test_the_async_face_does_the_same() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from orchx.domain.events import Request
 from orchx.domain.messages import AnyCommand, StartWorkflow
 from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
+from orchx.engine.freshness import Barrier
 from orchx.engine.gateway import EngineGateway
 from orchx.ports.supervision import Ending, Load
 from orchx.settings import AdmissionSettings
@@ -60,7 +61,7 @@ class Rig:
     gateway: EngineGateway
 
 
-async def _nothing() -> None:
+async def _nothing(partition: int | None = None) -> None:
     pass
 
 
@@ -69,7 +70,9 @@ async def _no_metrics() -> bytes:
 
 
 def make_rig(
-    log: MemoryEventLog | None = None, barrier: Callable[[], Awaitable[None]] = _nothing
+    log: MemoryEventLog | None = None,
+    barrier: Barrier = _nothing,
+    partition_of: Callable[[str], int] = lambda _: 0,
 ) -> Rig:
     link, clock, queue, store = Link(), VirtualClock(), MemoryCommandQueue(), MemoryStateStore()
     log = log or MemoryEventLog()
@@ -85,6 +88,7 @@ def make_rig(
         clock=clock,
         barrier=barrier,
         exposition=_no_metrics,
+        partition_of=partition_of,
     )
     return Rig(link, clock, mail, log, queue, store, gateway)
 

@@ -74,6 +74,24 @@ async def test_the_barrier_is_that_of_all_partitions() -> None:
         assert subject.gaps == 0
 
 
+async def test_a_barrier_of_one_partition_waits_for_that_alone() -> None:
+    log, store = await filled_log(), MemoryStateStore()
+    subject = projection(log, store, FakeClock())
+    with pytest.raises(Unavailable, match="waits for the event log"):
+        await subject.barrier([1])
+    async with running(subject):
+        await subject.barrier()
+        for workflow_id in [f"later-{number}" for number in range(12)]:
+            await log.append(simple_run(workflow_id))
+        before = [await store.offset(partition) for partition in range(PARTITIONS)]
+        assert await subject.barrier([1]) == {1: await log.last_offset(1)}
+        after = [await store.offset(partition) for partition in range(PARTITIONS)]
+        assert after[1] > before[1]
+        assert (after[0], after[2]) == (before[0], before[2])
+        with pytest.raises(Unavailable, match="no partition 3"):
+            await subject.barrier([PARTITIONS])
+
+
 async def test_the_lag_is_that_of_all_partitions() -> None:
     log, store = MemoryEventLog(partitions=PARTITIONS), MemoryStateStore()
     subject = projection(log, store, FakeClock())

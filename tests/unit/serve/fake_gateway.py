@@ -10,10 +10,11 @@ from orchx.domain.events import DefinitionRef, Record
 from orchx.domain.messages import AnyCommand, CancelWorkflow, StartWorkflow
 from orchx.errors import NotFound
 from orchx.ports.command_queue import Accepted
-from orchx.ports.gateway import HistoryPage, Learn, Readiness, ignore
+from orchx.ports.gateway import AgedSummary, HistoryPage, Learn, Readiness, ignore
 from orchx.ports.state_store import TERMINAL, Filter, Page, WorkflowSummary
 from orchx.testing.memory_catalog import MemoryCatalog
 from orchx.testing.memory_command_queue import MemoryCommandQueue
+from orchx.testing.memory_dead_letters import MemoryDeadLetters
 from orchx.testing.memory_deliveries import MemoryDeliveries
 from orchx.testing.memory_state_store import MemoryStateStore
 
@@ -21,12 +22,14 @@ from orchx.testing.memory_state_store import MemoryStateStore
 class FakeGateway:
     """A `Gateway` over memory adapters.
 
-    `fail` is raised by everything, `full` by submissions; `hold` keeps workflows running.
+    `fail` is raised by everything, `full` by submissions, `lagging` by strong reads; others are
+    `age_ms` old. `hold` keeps workflows running.
     """
 
     def __init__(self) -> None:
         self.catalog = MemoryCatalog()
         self.deliveries = MemoryDeliveries()
+        self.dead_letters: MemoryDeadLetters | None = MemoryDeadLetters()
         self.queue = MemoryCommandQueue()
         self.states = MemoryStateStore()
         self.commands: list[AnyCommand] = []
@@ -36,6 +39,8 @@ class FakeGateway:
         self.hold = False
         self.fail: BaseException | None = None
         self.full: BaseException | None = None
+        self.lagging: BaseException | None = None
+        self.age_ms: int | None = 1_234
         self.lookups = 0
         self.readiness = Readiness(ready=True, parts={"queue": "ok"})
 
@@ -66,6 +71,12 @@ class FakeGateway:
         if workflow_id not in found:
             raise NotFound(f"there is no workflow {workflow_id}")
         return found[workflow_id]
+
+    async def show_aged(self, workflow_id: str, *, strong: bool = False) -> AgedSummary:
+        if strong and self.lagging is not None:
+            raise self.lagging
+        summary = await self.show(workflow_id)
+        return AgedSummary(summary=summary, age_ms=0 if strong else self.age_ms)
 
     async def list(self, filter_: Filter) -> Page:
         self._maybe_fail()

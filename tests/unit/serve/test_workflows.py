@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from orchx.domain import events
+from orchx.errors import Unavailable
 from orchx.serve import answers
 from tests.unit.serve.conftest import Rig
 
@@ -179,3 +180,40 @@ async def test_cancelling(rig: Rig, client: httpx.AsyncClient) -> None:
 async def test_workflows_that_do_not_exist(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(f"/v1/workflows/wf_none{path}")).status_code == 404
     assert (await client.get(f"/v1/workflows/%00{path}")).status_code == 404
+
+
+async def test_a_read_tells_its_age(rig: Rig, client: httpx.AsyncClient) -> None:
+    path = await _start(client)
+    shown = await client.get(path)
+    answers.Workflow.model_validate(shown.json())
+    assert (shown.json()["ageMs"], shown.headers["age"]) == (1_234, "1")
+    rig.gateway.age_ms = None
+    unknown = await client.get(path, params={"consistency": "eventual"})
+    answers.Workflow.model_validate(unknown.json())
+    assert unknown.json()["ageMs"] is None
+    assert "age" not in unknown.headers
+    ended = await client.post("/v1/requests", json=ITEM, params={"wait": "1"})
+    assert ended.json()["ageMs"] == 0
+
+
+async def test_a_strong_read_is_of_now_or_refused(rig: Rig, client: httpx.AsyncClient) -> None:
+    path = await _start(client)
+    shown = await client.get(path, params={"consistency": "strong"})
+    assert (shown.json()["ageMs"], shown.headers["age"]) == (0, "0")
+    rig.gateway.lagging = Unavailable("no strongly consistent read is possible now: it lags")
+    refused = await client.get(path, params={"consistency": "strong"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["type"] == "/problems/unavailable"
+    assert "it lags" in refused.json()["detail"]
+    assert (await client.get(path)).status_code == 200
+    wrong = await client.get(path, params={"consistency": "serializable"})
+    assert [one["pointer"] for one in wrong.json()["errors"]] == ["?consistency"]
+
+
+async def test_a_strong_read_shows_nobody_what_is_not_theirs(rig: Rig) -> None:
+    async with rig.client("admin") as admin:
+        path = await _start(admin, tenant="it")
+    async with rig.client("hr") as stranger:
+        for consistency in ("strong", "eventual"):
+            answer = await stranger.get(path, params={"consistency": consistency})
+            assert answer.status_code == 404
