@@ -13,6 +13,9 @@ import socket
 from pathlib import Path
 from typing import Final, Protocol
 
+from pydantic import SecretStr
+
+from orchx.adapters.file_key_store import FileKeyStore
 from orchx.adapters.kafka_command_indexer import CommandIndexer
 from orchx.adapters.kafka_command_queue import KafkaCommandQueue
 from orchx.adapters.kafka_connection import partition_of
@@ -26,6 +29,7 @@ from orchx.adapters.mongo_catalog import MongoCatalog
 from orchx.adapters.mongo_connection import MongoConnection
 from orchx.adapters.mongo_deliveries import MongoDeliveries
 from orchx.adapters.mongo_installation import MongoInstallation, check_reach
+from orchx.adapters.mongo_key_store import MongoKeyStore
 from orchx.adapters.mongo_state_store import MongoStateStore
 from orchx.adapters.redis_state_cache import RedisStateCache
 from orchx.adapters.sqlite_catalog import SqliteCatalog
@@ -34,6 +38,7 @@ from orchx.adapters.sqlite_deliveries import SqliteDeliveries
 from orchx.adapters.sqlite_event_log import SqliteEventLog
 from orchx.adapters.sqlite_state_store import SqliteStateStore
 from orchx.adapters.system_clock import SystemClock
+from orchx.adapters.webhook_secret import find_webhook_secret, new_webhook_secret
 from orchx.engine.cached_state_store import CachedStateStore
 from orchx.engine.sole_membership import SoleMembership
 from orchx.errors import Bug
@@ -43,11 +48,13 @@ from orchx.ports.command_queue import CommandQueue
 from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
+from orchx.ports.key_store import KeyStore
 from orchx.ports.membership import Membership
 from orchx.ports.state_store import StateStore
 from orchx.settings import Settings
 
 _UNNAMEABLE: Final = re.compile(r"[^a-zA-Z0-9._-]")
+API_KEYS_FILE: Final = "api-keys.json"
 
 
 class Stores(Protocol):
@@ -94,6 +101,14 @@ class Stores(Protocol):
         """Open what is kept of records that cannot be read, where others may write."""
         ...
 
+    def key_store(self) -> KeyStore:
+        """Open the API keys."""
+        ...
+
+    async def webhook_secret(self) -> SecretStr | None:
+        """Return the master secret of webhooks that is stored; None if there is none yet."""
+        ...
+
     def archive(self) -> Archive | None:
         """Open the log's past, where it is kept apart from the log."""
         ...
@@ -127,7 +142,8 @@ async def prepare_stores(settings: Settings) -> Settings:
     """Make what the stores need before their first use, and see that they can be used.
 
     Returns:
-        the settings with the number of partitions that the log has.
+        the settings with the number of partitions that the log has, and with the webhooks'
+        master secret where engines share one.
 
     Raises:
         DriverError, StorageFull, TryLater: a store cannot be used; which setting to look at is
@@ -144,12 +160,16 @@ async def prepare_stores(settings: Settings) -> Settings:
         ends = {partition: await log.last_offset(partition) for partition in range(count)}
         check_reach(await stores.archive().offsets(), ends)
         await cache.get(["any"], partition=0)
+        webhooks = settings.webhooks
+        if webhooks.secret is None:
+            secret = await stores.agree_on_webhook_secret()
+            webhooks = webhooks.model_copy(update={"secret": secret})
     finally:
         await log.close()
         await cache.close()
         await stores.close()
     kafka = settings.kafka.model_copy(update={"partitions": count})
-    return settings.model_copy(update={"kafka": kafka})
+    return settings.model_copy(update={"kafka": kafka, "webhooks": webhooks})
 
 
 class EmbeddedStores:
@@ -194,6 +214,14 @@ class EmbeddedStores:
 
     def dead_letters(self) -> None:
         """Return None: nobody but orchx writes to its files."""
+
+    def key_store(self) -> KeyStore:
+        """Open the API keys."""
+        return FileKeyStore(self._settings.data_dir / API_KEYS_FILE)
+
+    async def webhook_secret(self) -> SecretStr | None:
+        """Return the master secret that is in the data folder."""
+        return find_webhook_secret(self._settings)
 
     def archive(self) -> None:
         """Return None: the file is the log's past too."""
@@ -263,6 +291,18 @@ class KafkaStores:
     def dead_letters(self) -> DeadLetters:
         """Open the dead letters; the event log of this process keeps its own there too."""
         return self._dead_letters
+
+    def key_store(self) -> KeyStore:
+        """Open the API keys."""
+        return MongoKeyStore(self._mongodb)
+
+    async def webhook_secret(self) -> SecretStr | None:
+        """Return the master secret that all engines have agreed upon."""
+        return await MongoInstallation(self._mongodb).webhook_secret()
+
+    async def agree_on_webhook_secret(self) -> SecretStr:
+        """Return the same; make it if nobody has."""
+        return await MongoInstallation(self._mongodb).agree_on_webhook_secret(new_webhook_secret())
 
     def archive(self) -> Archive:
         """Open the log's past."""

@@ -1,10 +1,11 @@
-"""Which log a database was made from: it must never be used with another."""
+"""What belongs to an installation as a whole: its log, and a secret that its engines share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
+from pydantic import SecretStr
 from pymongo import ReturnDocument
 
 from orchx.adapters.kafka_records import TURN_OFFSETS
@@ -12,6 +13,7 @@ from orchx.adapters.mongo_connection import DATABASE, Layout, MongoConnection
 from orchx.errors import DriverError
 
 INSTALLATION: Final = Layout(name="installation")
+SECRET_ID: Final = "webhook-secret"  # noqa: S105  where it is, not what
 SLACK: Final = 1_000 * TURN_OFFSETS
 """How far short of its end a log may be told to be: Tansu tells where the last batch began."""
 
@@ -46,6 +48,25 @@ class MongoInstallation:
                 f"the database that {DATABASE} names was made from another log: {told} (see "
                 "ORCHX_KAFKA__TOPIC_PREFIX; partitions of a log that is in use cannot be added)"
             )
+
+    async def webhook_secret(self) -> SecretStr | None:
+        """Return the webhooks' master secret that is shared; None if there is none yet."""
+        installation = await self._connection.collection(INSTALLATION)
+        with self._connection.translating():
+            found = await installation.find_one({"_id": SECRET_ID})
+        return None if found is None else SecretStr(found["secret"])
+
+    async def agree_on_webhook_secret(self, proposed: SecretStr) -> SecretStr:
+        """Return the secret that is shared: of several proposed at once, the first one's."""
+        installation = await self._connection.collection(INSTALLATION)
+        with self._connection.translating():
+            agreed = await installation.find_one_and_update(
+                {"_id": SECRET_ID},
+                {"$setOnInsert": {"secret": proposed.get_secret_value()}},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        return proposed if agreed is None else SecretStr(agreed["secret"])
 
 
 def check_reach(archived: Mapping[int, int], ends: Mapping[int, int]) -> None:

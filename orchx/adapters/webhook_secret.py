@@ -1,6 +1,7 @@
 """The secrets that sign webhooks: one to a tenant, derived from one master.
 
-The master is configured, or made once and kept in the data folder. A tenant's receivers know
+The master is configured, or made once and kept in the data folder; engines that share their
+stores share it too (`MongoInstallation`). A tenant's receivers know
 the tenant's secret only, and so cannot forge webhooks to another's.
 """
 
@@ -15,7 +16,9 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from orchx.errors import DriverError, InvalidRequest
+from pydantic import SecretStr
+
+from orchx.errors import Bug, DriverError, InvalidRequest
 from orchx.settings import Settings
 
 PREFIX = "whsec_"
@@ -36,6 +39,11 @@ def tenant_secret(master: str, tenant: str) -> str:
     return PREFIX + base64.b64encode(derived).decode()
 
 
+def new_webhook_secret() -> SecretStr:
+    """Return a master secret that nobody has."""
+    return SecretStr(PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
+
+
 def webhook_secret(settings: Settings) -> str:
     """Return the master secret: `whsec_`, base64; make it, for its owner's eyes, if need be.
 
@@ -47,7 +55,9 @@ def webhook_secret(settings: Settings) -> str:
     """
     configured = settings.webhooks.secret
     if configured is not None:
-        return _checked(configured, "setting webhooks.secret")
+        return checked_secret(configured)
+    if settings.profile != "embedded":  # a secret in a folder of one node would be another's
+        raise Bug("the webhook secret is asked for before the stores were prepared")
     path = settings.data_dir / FILE_NAME
     try:
         if not path.exists():
@@ -57,9 +67,21 @@ def webhook_secret(settings: Settings) -> str:
         raise DriverError(f"the webhook secret in {path}: {error}") from error
 
 
+def find_webhook_secret(settings: Settings) -> SecretStr | None:
+    """Return the master secret that is in the data folder; None if there is none.
+
+    Raises:
+        InvalidRequest: it is not one.
+        DriverError: the data folder cannot be read.
+    """
+    if not (settings.data_dir / FILE_NAME).is_file():
+        return None
+    return SecretStr(webhook_secret(settings))
+
+
 def _make(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    secret = PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    secret = new_webhook_secret().get_secret_value()
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{FILE_NAME}-")  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -77,6 +99,15 @@ def _make(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def checked_secret(configured: SecretStr) -> str:
+    """Return a master secret from the settings, or that engines share.
+
+    Raises:
+        InvalidRequest: it is not one.
+    """
+    return _checked(configured.get_secret_value(), "setting webhooks.secret")
 
 
 def _checked(secret: str, origin: str) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import typer
 
-from orchx.adapters.webhook_secret import FILE_NAME as WEBHOOK_SECRET_FILE
-from orchx.adapters.webhook_secret import tenant_secret, webhook_secret
+from orchx.adapters.webhook_secret import checked_secret, tenant_secret
 from orchx.cli.environment_settings import read_settings
 from orchx.cli.failures import UsageError
 from orchx.cli.options import DEFAULT_DATA_DIR, ApiKey, DataDir, Json, Url, connect
 from orchx.cli.screen import age, console, errors_console, one_line, print_json, table
 from orchx.client import Client
 from orchx.domain.names import TENANT_IN_WORDS, is_tenant
+from orchx.stores import open_stores
 
 REPLAYED_AT_ONCE: Final = 500
 MAX_REPLAYED: Final = 1_000_000
@@ -98,20 +99,23 @@ def secret(
 ) -> None:
     """Print the secret that a tenant's webhooks are signed with.
 
-    Each tenant has its own. It is derived from the server's, which is in the data folder, or in
-    ORCHX_WEBHOOKS__SECRET: if the server was started with that, give it here too.
+    Each tenant has its own. It is derived from the server's, which is in the data folder (with
+    ORCHX_PROFILE=kafka in MongoDB), or in ORCHX_WEBHOOKS__SECRET: if the server was started with
+    that, give it here too.
     """
-    if not data_dir.is_dir():
-        raise UsageError(f"there is no folder {data_dir}", "Say where the data is: --data-dir.")
     if not is_tenant(tenant):
         raise UsageError(f"{tenant!r} cannot be a tenant", f"A tenant is {TENANT_IN_WORDS}.")
     settings = read_settings().model_copy(update={"data_dir": data_dir})
-    if settings.webhooks.secret is None and not (data_dir / WEBHOOK_SECRET_FILE).is_file():
+    if settings.profile == "embedded" and not data_dir.is_dir():
+        raise UsageError(f"there is no folder {data_dir}", "Say where the data is: --data-dir.")
+    master = settings.webhooks.secret or asyncio.run(open_stores(settings).webhook_secret())
+    if master is None:
+        where = data_dir if settings.profile == "embedded" else "MongoDB"
         raise UsageError(
-            f"there is no secret in {data_dir}",
+            f"there is no secret in {where}",
             "Start the server on it once, or set ORCHX_WEBHOOKS__SECRET as the server has it.",
         )
-    derived = tenant_secret(webhook_secret(settings), tenant)
+    derived = tenant_secret(checked_secret(master), tenant)
     if json_:
         print_json({"tenant": tenant, "secret": derived})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -20,10 +21,10 @@ from orchx.cli.environment_settings import read_settings
 from orchx.cli.example_files import copy_examples
 from orchx.cli.orderly_end import stop_for_good
 from orchx.sandbox.process import SandboxProcess
-from orchx.serve import api_keys
+from orchx.serve.api_keys import create_api_key
 from orchx.serve.server import start_server
 from orchx.settings import Settings
-from orchx.stores import data_file
+from orchx.stores import open_stores
 
 NAMESPACE: Final = "orchx-demo"
 # What these say of themselves at every start would break the picture.
@@ -57,7 +58,7 @@ def stage(data_dir: Path) -> Iterator[Stage]:
     with SandboxProcess(data_dir / "sandbox") as sandbox:
         copy_examples(data_dir / "examples", sandbox.url)
         settings = _settings(data_dir, sandbox.url)
-        keys = _keys(settings)
+        keys = asyncio.run(_keys(settings))
         with SandboxControl(sandbox.url) as control:
             for system in SYSTEMS:
                 control.share_secret(system, tenant_secret(webhook_secret(settings), system))
@@ -91,15 +92,18 @@ def _settings(data_dir: Path, sandbox_url: str) -> Settings:
     )
 
 
-def _keys(settings: Settings) -> dict[str, str]:
+async def _keys(settings: Settings) -> dict[str, str]:
     """Make an API key for every system, bound to its tenant, and one for the demo itself."""
-    path = data_file(settings, api_keys.FILE_NAME)
+    store = open_stores(settings).key_store()
     now_ms = time.time_ns() // 1_000_000
     made = {}
     for system in SYSTEMS:
-        scopes: tuple[api_keys.Scope, ...] = ("submit", "read", "operate")
-        _, made[system] = api_keys.create_api_key(
-            path, name=system, scopes=scopes, now_ms=now_ms, tenant=system
+        _, made[system] = await create_api_key(
+            store,
+            name=system,
+            scopes=("submit", "read", "operate"),
+            now_ms=now_ms,
+            tenant=system,
         )
-    _, made["admin"] = api_keys.create_api_key(path, name="demo", scopes=("admin",), now_ms=now_ms)
+    _, made["admin"] = await create_api_key(store, name="demo", scopes=("admin",), now_ms=now_ms)
     return made

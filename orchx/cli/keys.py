@@ -1,33 +1,39 @@
-"""`orchx keys`: the key file in the data directory, on the server's own machine."""
+"""`orchx keys`: where the server's settings say that its keys are.
+
+In the data directory, on the server's own machine; or in MongoDB (`ORCHX_PROFILE=kafka`).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
+from orchx.cli.environment_settings import read_settings
 from orchx.cli.failures import UsageError
 from orchx.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 from orchx.cli.screen import age, console, errors_console, print_json, table
 from orchx.domain.names import TENANT_IN_WORDS, is_tenant
-from orchx.serve.api_keys import (
-    FILE_NAME,
-    SCOPES,
-    ApiKey,
-    Scope,
-    create_api_key,
-    list_api_keys,
-    revoke_api_key,
-)
+from orchx.ports.key_store import SCOPES, ApiKey, KeyStore, Scope
+from orchx.serve.api_keys import create_api_key
+from orchx.stores import open_stores
+
+T = TypeVar("T")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @app.callback()
 def keys() -> None:
-    """API keys of the server whose data is here."""
+    """API keys of the server.
+
+    Of the one whose data is here; or, with ORCHX_PROFILE=kafka, whose MongoDB the settings name.
+    """
 
 
 @app.command("create")
@@ -51,9 +57,13 @@ def create(
         raise UsageError(f"--scope is one of {', '.join(SCOPES)}")
     if tenant is not None and not is_tenant(tenant):
         raise UsageError(f"--tenant {tenant!r}: is no tenant", f"It is {TENANT_IN_WORDS}.")
-    key, token = create_api_key(
-        data_dir / FILE_NAME, name=name, scopes=scopes, now_ms=_now_ms(), tenant=tenant
-    )
+
+    async def made(store: KeyStore) -> tuple[ApiKey, str]:
+        return await create_api_key(
+            store, name=name, scopes=scopes, now_ms=_now_ms(), tenant=tenant
+        )
+
+    key, token = _with_store(data_dir, made)
     if json_:
         print_json({**_as_json(key), "token": token})
         return
@@ -67,12 +77,13 @@ def create(
 @app.command("list")
 def list_keys(data_dir: DataDir = DEFAULT_DATA_DIR, json_: Json = False) -> None:
     """List the keys, without their secrets."""
-    found = list_api_keys(data_dir / FILE_NAME)
+    found = _with_store(data_dir, lambda store: store.list())
     if json_:
         print_json({"keys": [_as_json(key) for key in found]})
         return
     if not found:
-        console().print(f"No keys in {data_dir}: `orchx keys create` makes one.", markup=False)
+        where = data_dir if read_settings().profile == "embedded" else "MongoDB"
+        console().print(f"No keys in {where}: `orchx keys create` makes one.", markup=False)
         return
     made = table("ID", "NAME", "SCOPES", "TENANT", "AGE", "")
     now = datetime.now(UTC)
@@ -91,11 +102,25 @@ def revoke(
     json_: Json = False,
 ) -> None:
     """Make a key useless; servers notice within a second."""
-    key = revoke_api_key(data_dir / FILE_NAME, key_id, now_ms=_now_ms())
+    key = _with_store(data_dir, lambda store: store.revoke(key_id, now_ms=_now_ms()))
     if json_:
         print_json(_as_json(key))
     else:
         console().print(f"{key.id} ({key.name}) is revoked", markup=False)
+
+
+def _with_store(data_dir: Path, use: Callable[[KeyStore], Awaitable[T]]) -> T:
+    """Return what `use` makes of the keys, and close them."""
+    settings = read_settings().model_copy(update={"data_dir": data_dir})
+
+    async def used() -> T:
+        store = open_stores(settings).key_store()
+        try:
+            return await use(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(used())
 
 
 def _as_json(key: ApiKey) -> dict[str, Any]:

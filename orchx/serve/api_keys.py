@@ -1,4 +1,4 @@
-"""API keys: who may do what, kept as salted hashes in one file that only its owner reads.
+"""API keys: who may do what, kept as salted hashes.
 
 A key is `orx_<id>_<secret>`. The secret is 256 random bits, so one SHA-256 is enough: slow
 hashes (bcrypt, argon2) exist to protect what people can remember, and guessing 2**256 is
@@ -7,81 +7,58 @@ hopeless at any speed. It also costs a microsecond, so no cache of plain keys is
 
 from __future__ import annotations
 
-import fcntl
+import asyncio
 import hashlib
 import hmac
-import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Final, Literal, TypeAlias, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
-import msgspec
+import structlog
 
 from orchx.domain.names import TENANT_IN_WORDS, is_tenant
-from orchx.errors import InvalidRequest, NotFound, Unauthenticated, Unavailable
-
-Scope: TypeAlias = Literal["submit", "read", "operate", "admin"]
-SCOPES: Final[tuple[str, ...]] = get_args(Scope)
+from orchx.errors import InvalidRequest, OrchxError, Unauthenticated, Unavailable
+from orchx.ports.key_store import SCOPES, ApiKey, KeyStore, Scope
 
 PREFIX: Final = "orx"
-FILE_NAME: Final = "api-keys.json"
-MAX_KEYS: Final = 10_000
 MAX_KEY_CHARS: Final = 200
 RELOAD_INTERVAL_S: Final = 1.0  # how long a revoked key may still work
+ANSWER_S: Final = 1.0  # how long requests wait for a store that is slow
+STALE_S: Final = 60.0  # how long what was known is good enough while the store is out of reach
 _ID_BYTES: Final = 6
 _SECRET_BYTES: Final = 32
 _SALT_BYTES: Final = 16
 _NOBODY: Final = hashlib.sha256(b"").hexdigest()
 
-
-class ApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """One key as stored. `tenant` None: not bound to a tenant. Times are epoch milliseconds."""
-
-    id: str
-    name: str
-    scopes: tuple[Scope, ...]
-    salt: str
-    hash: str
-    created_at_ms: int
-    tenant: str | None = None
-    revoked_at_ms: int | None = None
-
-    def allows(self, scope: Scope) -> bool:
-        """Tell whether the key has a scope; `admin` implies all."""
-        return scope in self.scopes or "admin" in self.scopes
-
-
-class _File(msgspec.Struct, frozen=True, kw_only=True):
-    keys: tuple[ApiKey, ...] = ()
-    version: Literal[1] = 1
+logger = structlog.get_logger(__name__)
 
 
 class ApiKeys:
-    """The keys of one data directory, as a server sees them: verified, and reloaded on change.
+    """The keys of one installation, as a server sees them: verified, and reloaded on change.
 
     Args:
-        path: the key file; it may not exist yet.
-        monotonic: seconds that only grow, to bound how often the file is looked at.
+        store: where they are.
+        monotonic: seconds that only grow, to bound how often the store is looked at.
     """
 
-    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
+    def __init__(self, store: KeyStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
         self._monotonic = monotonic
         self._by_id: Mapping[str, ApiKey] = {}
-        self._seen: tuple[int, int, int] | None = None
-        self._look_again_at = float("-inf")
+        self._known_s = self._look_again_s = float("-inf")
+        self._trouble: OrchxError | None = None  # why the last look saw nothing
+        self._looking: asyncio.Task[None] | None = None
 
-    def verify(self, token: str) -> ApiKey:
+    async def verify(self, token: str) -> ApiKey:
         """Return the key that a token belongs to.
 
         Raises:
             Unauthenticated: the token is malformed, unknown, wrong or revoked.
-            Unavailable: the key file cannot be read.
+            Unavailable: the keys cannot be read.
         """
-        self._reload()
+        if self._monotonic() >= self._look_again_s:
+            await self._look()
         prefix, _, rest = token[:MAX_KEY_CHARS].partition("_")
         key_id, _, secret = rest.partition("_")
         key = self._by_id.get(key_id)
@@ -92,31 +69,63 @@ class ApiKeys:
             raise Unauthenticated("the API key is unknown, wrong or revoked")
         return key
 
-    def _reload(self) -> None:
-        now = self._monotonic()
-        if now < self._look_again_at:
-            return
+    async def _look(self) -> None:
+        """See what has changed; all requests of a moment share one look."""
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._reload())
+        if self._trouble is None or not self._is_known():
+            await asyncio.wait([self._looking], timeout=ANSWER_S)
+        if not self._is_known():
+            raise Unavailable("the API keys cannot be read") from self._trouble
+
+    def _is_known(self) -> bool:
+        return self._monotonic() - self._known_s < STALE_S
+
+    async def _reload(self) -> None:
+        asked_s = self._monotonic()
         try:
-            found = self._path.stat()
-            seen = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if seen != self._seen:
-                self._by_id = {key.id: key for key in list_api_keys(self._path)}
-                self._seen = seen
-        except FileNotFoundError:
-            self._by_id, self._seen = {}, None
-        except (OSError, msgspec.MsgspecError, InvalidRequest) as error:
-            raise Unavailable("the API keys cannot be read") from error
-        self._look_again_at = now + RELOAD_INTERVAL_S
+            self._by_id = {key.id: key for key in await self._store.list()}
+            self._known_s, self._trouble = asked_s, None
+        except OrchxError as error:
+            if self._trouble is None:
+                logger.error("the API keys cannot be read", error=str(error))
+            self._trouble = error
+            if not isinstance(error, Unavailable):  # it does not mend itself
+                self._known_s = float("-inf")
+        finally:
+            self._look_again_s = asked_s + RELOAD_INTERVAL_S
+            self._looking = None
 
 
-def create_api_key(
-    path: Path, *, name: str, scopes: Sequence[Scope], now_ms: int, tenant: str | None = None
+async def create_api_key(
+    store: KeyStore,
+    *,
+    name: str,
+    scopes: Sequence[Scope],
+    now_ms: int,
+    tenant: str | None = None,
 ) -> tuple[ApiKey, str]:
     """Create a key; the returned token is shown once and can never be found out again.
 
     Raises:
         InvalidRequest: no scope, an unknown one, no tenant that can be, or too many keys.
     """
+    key, token = _make(name=name, scopes=scopes, now_ms=now_ms, tenant=tenant)
+    await store.add(key)
+    return key, token
+
+
+async def create_first_key(store: KeyStore, *, now_ms: int) -> str | None:
+    """Create a key that may do everything if there is none at all; returns its token."""
+    if await store.list():
+        return None
+    key, token = _make(name="first", scopes=("admin",), now_ms=now_ms, tenant=None)
+    return token if await store.add(key, only_first=True) else None
+
+
+def _make(
+    *, name: str, scopes: Sequence[Scope], now_ms: int, tenant: str | None
+) -> tuple[ApiKey, str]:
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
         raise InvalidRequest(f"scopes must be some of {', '.join(SCOPES)}")
@@ -134,69 +143,8 @@ def create_api_key(
         created_at_ms=now_ms,
         tenant=tenant,
     )
-    with _locked(path):
-        keys = list_api_keys(path)
-        if len(keys) >= MAX_KEYS:
-            raise InvalidRequest(f"there are {MAX_KEYS} keys already")
-        _write(path, (*keys, key))
     return key, f"{PREFIX}_{key_id}_{secret}"
-
-
-def list_api_keys(path: Path) -> tuple[ApiKey, ...]:
-    """Return all keys, revoked ones too, oldest first.
-
-    Raises:
-        InvalidRequest: others than its owner may read or write the file.
-    """
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise InvalidRequest(f"{path} must be readable by its owner only (chmod 600)")
-            return msgspec.json.decode(file.read(), type=_File).keys
-    except FileNotFoundError:
-        return ()
-
-
-def revoke_api_key(path: Path, key_id: str, *, now_ms: int) -> ApiKey:
-    """Revoke a key; servers notice within `RELOAD_INTERVAL_S`.
-
-    Raises:
-        NotFound: there is no such key.
-    """
-    with _locked(path):
-        keys = list_api_keys(path)
-        found = next((key for key in keys if key.id == key_id), None)
-        if found is None:
-            raise NotFound(f"there is no API key {key_id}")
-        if found.revoked_at_ms is not None:
-            return found
-        revoked = msgspec.structs.replace(found, revoked_at_ms=now_ms)
-        _write(path, tuple(revoked if key.id == key_id else key for key in keys))
-    return revoked
 
 
 def _hash(salt: str, secret: str) -> str:
     return hashlib.sha256(f"{salt}{secret}".encode("utf-8", "replace")).hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other writers out; readers see the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, keys: tuple[ApiKey, ...]) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(_File(keys=keys)), indent=2))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

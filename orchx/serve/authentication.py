@@ -10,7 +10,8 @@ from typing import Final
 from starlette.requests import Request
 
 from orchx.errors import Forbidden, InvalidRequest, Unauthenticated
-from orchx.serve.api_keys import ApiKeys, Scope
+from orchx.ports.key_store import Scope
+from orchx.serve.api_keys import ApiKeys
 from orchx.settings import HttpSettings
 
 _BEARER: Final = "bearer "
@@ -89,12 +90,13 @@ class Authenticator:
         self._keys = keys
         self._off = settings.authentication == "off"
 
-    def identify(self, request: Request) -> Caller:
+    async def identify(self, request: Request) -> Caller:
         """Return the caller.
 
         Raises:
             Unauthenticated: no key, or not a valid one.
             Forbidden: without authentication, the request names a host that is not loopback.
+            Unavailable: the keys cannot be read.
         """
         if self._off:
             _refuse_rebinding(request.headers.get("host", ""))
@@ -104,7 +106,7 @@ class Authenticator:
             raise Unauthenticated("this needs an API key: Authorization: Bearer orx_…")
         if given[: len(_BEARER)].lower() != _BEARER:
             raise Unauthenticated("the Authorization header must be: Bearer orx_…")
-        key = self._keys.verify(given[len(_BEARER) :].strip())
+        key = await self._keys.verify(given[len(_BEARER) :].strip())
         return Caller(name=key.id, scopes=key.scopes, tenant=key.tenant)
 
 

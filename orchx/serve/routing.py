@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from orchx.errors import CallerError, OrchxError, TryLater, Unavailable
-from orchx.serve.api_keys import Scope as KeyScope
+from orchx.ports.key_store import Scope as KeyScope
 from orchx.serve.authentication import ANYONE, Authenticator, Caller
 from orchx.serve.context import Api
 from orchx.serve.problems import HttpError, problem_response
@@ -181,7 +181,7 @@ class _PathEndpoint:
             )
         caller = ANYONE
         if operation.scope is not None:
-            caller = self._authenticator.identify(request)
+            caller = await self._authenticator.identify(request)
             caller.require(operation.scope, any_tenant=operation.any_tenant)
         query = read_query(request.scope["query_string"], operation.query)
         call = Call(request=request, caller=caller, traceparent=traceparent, query=query)

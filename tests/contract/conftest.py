@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import pytest
 
+from orchx.adapters.file_key_store import FileKeyStore
 from orchx.adapters.kafka_command_indexer import CommandIndexer
 from orchx.adapters.kafka_command_queue import KafkaCommandQueue
 from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
@@ -25,6 +26,7 @@ from orchx.adapters.mongo_archive import MongoArchive
 from orchx.adapters.mongo_catalog import MongoCatalog
 from orchx.adapters.mongo_connection import MongoConnection
 from orchx.adapters.mongo_deliveries import MongoDeliveries
+from orchx.adapters.mongo_key_store import MongoKeyStore
 from orchx.adapters.mongo_state_store import MongoStateStore
 from orchx.adapters.redis_state_cache import RedisStateCache
 from orchx.adapters.sqlite_catalog import SqliteCatalog
@@ -42,6 +44,7 @@ from orchx.ports.command_queue import Accepted, Backlog, CommandQueue
 from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import Claim, Claimed, EventLog
+from orchx.ports.key_store import KeyStore
 from orchx.ports.state_cache import StateCache
 from orchx.ports.state_store import StateStore
 from orchx.settings import KafkaSettings, MongoSettings
@@ -51,6 +54,7 @@ from orchx.testing.memory_command_queue import MemoryCommandQueue
 from orchx.testing.memory_dead_letters import MemoryDeadLetters
 from orchx.testing.memory_deliveries import MemoryDeliveries
 from orchx.testing.memory_event_log import MemoryEventLog
+from orchx.testing.memory_key_store import MemoryKeyStore
 from orchx.testing.memory_state_cache import MemoryStateCache
 from orchx.testing.memory_state_store import MemoryStateStore
 from tests import servers
@@ -211,6 +215,8 @@ CATALOGS = {"memory": in_memory(MemoryCatalog), "sqlite": in_a_file(SqliteCatalo
 CATALOGS["mongodb"] = in_mongodb(MongoCatalog)
 DELIVERIES = {"memory": in_memory(MemoryDeliveries), "sqlite": in_a_file(SqliteDeliveries)}
 DELIVERIES["mongodb"] = in_mongodb(MongoDeliveries)
+KEY_STORES = {"memory": in_memory(MemoryKeyStore), "file": in_a_file(FileKeyStore)}
+KEY_STORES["mongodb"] = in_mongodb(MongoKeyStore)
 
 
 def kafka_dead_letters(_: Path) -> Open[DeadLetters]:
@@ -281,6 +287,7 @@ state_stores = fixture_for(STATE_STORES)
 catalogs = fixture_for(CATALOGS)
 outboxes = fixture_for(DELIVERIES)
 archives = fixture_for(ARCHIVES)
+key_stores = fixture_for(KEY_STORES)
 state_caches = fixture_for(STATE_CACHES)
 dead_letters = fixture_for(DEAD_LETTERS)
 
@@ -308,6 +315,11 @@ def catalog(catalogs: Factory[Catalog]) -> Catalog:
 @pytest.fixture
 def outbox(outboxes: Factory[Deliveries]) -> Deliveries:
     return outboxes()
+
+
+@pytest.fixture
+def keys(key_stores: Factory[KeyStore]) -> KeyStore:
+    return key_stores()
 
 
 @pytest.fixture

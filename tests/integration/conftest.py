@@ -13,8 +13,9 @@ import pytest
 import structlog
 import uvicorn
 
+from orchx.adapters.file_key_store import FileKeyStore
 from orchx.adapters.kafka_topics import ensure_topics
-from orchx.serve.api_keys import FILE_NAME, ApiKeys, create_api_key
+from orchx.serve.api_keys import ApiKeys, create_api_key
 from orchx.serve.application import build_application
 from orchx.settings import HttpSettings, Settings
 from tests import servers
@@ -39,14 +40,14 @@ class _Server(uvicorn.Server):
 
 @pytest.fixture(scope="session")
 def _key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("keys") / FILE_NAME
+    return tmp_path_factory.mktemp("keys") / "keys.json"
 
 
 @pytest.fixture(scope="session")
 def api_key(_key_file: Path) -> str:
     """A key that may do everything."""
-    _, token = create_api_key(_key_file, name="test", scopes=["admin"], now_ms=1)
-    return token
+    creating = create_api_key(FileKeyStore(_key_file), name="test", scopes=["admin"], now_ms=1)
+    return asyncio.run(creating)[1]
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +56,7 @@ def api_url(_key_file: Path) -> Iterator[str]:
     # Thousands of refusals, each logged at debug level, would hide the report.
     quiet = structlog.make_filtering_bound_logger(logging.WARNING)
     structlog.configure(wrapper_class=quiet)
-    app = build_application(FakeGateway(), HttpSettings(), ApiKeys(_key_file))
+    app = build_application(FakeGateway(), HttpSettings(), ApiKeys(FileKeyStore(_key_file)))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = _Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off"))

@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,10 +10,12 @@ import pytest
 from fastapi import FastAPI
 
 from orchx.ports.catalog import StoredDefinition
-from orchx.serve.api_keys import FILE_NAME, ApiKeys, Scope, create_api_key
+from orchx.ports.key_store import KeyStore, Scope
+from orchx.serve.api_keys import ApiKeys, create_api_key
 from orchx.serve.application import build_application
 from orchx.serve.limits import RequestLimits
 from orchx.settings import HttpSettings
+from orchx.testing.memory_key_store import MemoryKeyStore
 from tests.unit.serve.fake_gateway import FakeGateway
 
 NOW_MS = 1_772_357_400_000  # 2026-03-01T09:30:00Z
@@ -30,7 +31,7 @@ class Rig:
 
     gateway: FakeGateway
     app: FastAPI
-    key_file: Path
+    key_store: KeyStore
     tokens: dict[str, str]
     clock: dict[str, int] = field(default_factory=dict)
 
@@ -56,7 +57,7 @@ def stored(
     )
 
 
-def make_keys(path: Path) -> dict[str, str]:
+async def make_keys(store: KeyStore) -> dict[str, str]:
     tokens: dict[str, str] = {}
     kinds: dict[str, tuple[tuple[Scope, ...], str | None]] = {
         "admin": (("admin",), None),
@@ -67,28 +68,28 @@ def make_keys(path: Path) -> dict[str, str]:
         "hr-admin": (("admin",), "hr"),
     }
     for name, (scopes, tenant) in kinds.items():
-        _, tokens[name] = create_api_key(
-            path, name=name, scopes=scopes, now_ms=NOW_MS, tenant=tenant
+        _, tokens[name] = await create_api_key(
+            store, name=name, scopes=scopes, now_ms=NOW_MS, tenant=tenant
         )
     return tokens
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> Rig:
-    path = tmp_path / FILE_NAME
-    tokens = make_keys(path)
+async def rig() -> Rig:
+    store = MemoryKeyStore()
+    tokens = await make_keys(store)
     gateway = FakeGateway()
     await gateway.catalog.publish(stored(request_type="hr.leave"))
     clock = {"now_ms": NOW_MS, "monotonic_ms": 0}
     app = build_application(
         gateway,
         HttpSettings(max_body_bytes=4096, max_depth=10, max_batch=5),
-        ApiKeys(path),
+        ApiKeys(store),
         limits=RequestLimits(max_body_bytes=4096, body_timeout_s=0.05),
         now_ms=lambda: clock["now_ms"],
         monotonic_ms=lambda: clock["monotonic_ms"],
     )
-    return Rig(gateway=gateway, app=app, key_file=path, tokens=tokens, clock=clock)
+    return Rig(gateway=gateway, app=app, key_store=store, tokens=tokens, clock=clock)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,10 +10,11 @@ import pytest
 
 from orchx.domain.names import DNS_LABEL, TENANT
 from orchx.errors import InvalidRequest
-from orchx.serve.api_keys import create_api_key, list_api_keys
+from orchx.serve.api_keys import create_api_key
 from orchx.serve.openapi import build_openapi
 from orchx.serve.operation_table import OPERATIONS
 from orchx.settings import HttpSettings
+from orchx.testing.memory_key_store import MemoryKeyStore
 
 YAML = """\
 document: {{dsl: 1.0.3, namespace: {namespace}, name: {name}, version: 1.0.0}}
@@ -56,15 +56,15 @@ def test_the_openapi_document_says_the_same() -> None:
 
 
 @pytest.mark.parametrize("tenant", ["", "HR Team", "-hr", "hr\n", "ä", "a" * 65])
-def test_a_key_is_bound_to_what_can_be_a_tenant(tmp_path: Path, tenant: str) -> None:
-    path = tmp_path / "keys.json"
+async def test_a_key_is_bound_to_what_can_be_a_tenant(tenant: str) -> None:
+    store = MemoryKeyStore()
     with pytest.raises(InvalidRequest, match=re.escape(repr(tenant))):
-        create_api_key(path, name="a", scopes=["read"], now_ms=1, tenant=tenant)
-    assert list_api_keys(path) == ()
+        await create_api_key(store, name="a", scopes=["read"], now_ms=1, tenant=tenant)
+    assert await store.list() == ()
 
 
 @pytest.mark.parametrize("tenant", [None, "hr", "HR.Team_1-2", "7", "a" * 64])
-def test_any_tenant_can_have_a_key(tmp_path: Path, tenant: str | None) -> None:
-    path = tmp_path / "keys.json"
-    key, _ = create_api_key(path, name="a", scopes=["read"], now_ms=1, tenant=tenant)
+async def test_any_tenant_can_have_a_key(tenant: str | None) -> None:
+    store = MemoryKeyStore()
+    key, _ = await create_api_key(store, name="a", scopes=["read"], now_ms=1, tenant=tenant)
     assert key.tenant == tenant

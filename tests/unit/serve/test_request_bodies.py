@@ -95,7 +95,7 @@ def app(rig: Rig) -> FastAPI:
     return build_application(
         rig.gateway,
         HttpSettings(max_body_bytes=4_096),
-        ApiKeys(rig.key_file),
+        ApiKeys(rig.key_store),
         limits=limits,
         now_ms=lambda: rig.clock["now_ms"],
     )
@@ -162,7 +162,7 @@ async def test_room_comes_back_however_it_ends(rig: Rig, app: FastAPI, ends: byt
 async def test_one_body_may_be_as_large_as_a_body_may_be(rig: Rig) -> None:
     limits = RequestLimits(max_body_bytes=4_096, max_buffered_bytes=10)
     settings = HttpSettings(max_body_bytes=4_096)
-    app = build_application(rig.gateway, settings, ApiKeys(rig.key_file), limits=limits)
+    app = build_application(rig.gateway, settings, ApiKeys(rig.key_store), limits=limits)
     upload = Upload(app, rig.tokens["submit"])
     upload.put(BODY, more=False)
     await upload.run()
