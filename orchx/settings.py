@@ -8,9 +8,9 @@ Environment variables are `ORCHX_` plus the path with double underscores
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -70,7 +70,7 @@ class OwnerSettings(_Section):
 class PoolSettings(_Section):
     """Task pools."""
 
-    io_actors: int = Field(1, ge=1)
+    io_actors: int = Field(1, ge=0, description="0: one for each node that they may run on")
     io_concurrency: int = Field(256, ge=1, description="calls open at once per io actor")
     cpu_workers: int = Field(2, ge=1, description="Ray tasks at once for cpu functions")
     queue_limit: int = Field(20_000, ge=1)
@@ -104,10 +104,10 @@ class WebhookSettings(_Section):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="host, host:port or *.domain that callbacks may name, private ones too"
     )
-    secret: str | None = Field(
+    secret: SecretStr | None = Field(
         None,
         description="the master, whsec_…, from which each tenant's is derived; made and kept in "
-        "the data folder if absent",
+        "the data folder, or in MongoDB, if absent",
     )
     timeout_ms: int = Field(10_000, ge=100)
     give_up_after_s: float = Field(86_400.0, gt=0)
@@ -138,6 +138,33 @@ class SweepSettings(_Section):
     )
     start_patience_ms: int = Field(
         120_000, ge=1_000, description="the same for one that has not answered yet"
+    )
+
+
+# Of Kubernetes, and so of Ray: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels
+_LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
+LabelKey: TypeAlias = Annotated[str, StringConstraints(pattern=rf"^([a-z0-9.-]+/)?{_LABEL}$")]
+LabelValue: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{_LABEL}$")]
+
+
+class ClusterSettings(_Section):
+    """Where on a Ray cluster what runs; labels are those of `ray start --labels`."""
+
+    owner_labels: dict[LabelKey, LabelValue] = Field(
+        {}, description="of nodes that stay: owners, Dispatcher, projector, reporter, ingestion"
+    )
+    pool_labels: dict[LabelKey, LabelValue] = Field(
+        {}, description="of nodes that may go at any time: task pools, and nothing else"
+    )
+    owner_nodes: int = Field(1, ge=1, description="with the owners' labels that a start waits for")
+    pool_nodes: int = Field(1, ge=1, description="with the pools' labels that a start waits for")
+    wait_s: float = Field(120.0, ge=0, description="for those nodes")
+    fallback: bool = Field(
+        True, description="whether processes whose nodes have all gone may run on others"
+    )
+    ingress: Literal["every-node", "head"] = Field(
+        "every-node",
+        description="where HTTP is taken: on every node with an ingestion process, and the head",
     )
 
 
@@ -216,6 +243,7 @@ class Settings(BaseSettings):
     webhooks: WebhookSettings = WebhookSettings()
     retention: RetentionSettings = RetentionSettings()
     sweep: SweepSettings = SweepSettings()
+    cluster: ClusterSettings = ClusterSettings()
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     mongodb: MongoSettings = MongoSettings()

@@ -9,10 +9,7 @@ same: a push may be lost, a question has a time limit.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import stat
-import tempfile
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,6 +19,7 @@ import msgspec
 import structlog
 
 from orchx import errors
+from orchx.actors.socket_folders import forget_dead_nodes
 from orchx.errors import DriverError, NoAnswer, OrchxError, Unavailable
 
 logger = structlog.get_logger(__name__)
@@ -30,8 +28,6 @@ HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 RECONNECT_PAUSE_S: Final = 0.2
-MAX_FOLDER_BYTES: Final = 66  # a socket's path has at most 107: 32 for its name, 8 for a draft's
-SHORT_FOLDER: Final = Path("/tmp")  # noqa: S108  for this user alone, like every folder of sockets
 PUSH: Final = 0  # the number of a frame that wants no answer
 
 Argument: TypeAlias = bytes | str | float
@@ -55,26 +51,6 @@ class _Answer(msgspec.Struct, array_like=True):
 
 _decode_call = msgspec.msgpack.Decoder(_Call).decode
 _decode_answer = msgspec.msgpack.Decoder(_Answer).decode
-
-
-def socket_path(data_dir: Path, namespace: str, name: str) -> Path:
-    """Return where an actor listens; makes the folder, for this user alone.
-
-    Raises:
-        DriverError: the folder is somebody else's, or open to others.
-        OSError: it cannot be made.
-    """
-    known_by = f"{data_dir.absolute()}\0{namespace}"
-    digest = hashlib.sha256(known_by.encode()).hexdigest()[:16]
-    # not in the data folder, whose path may be long
-    folder = Path(tempfile.gettempdir()) / f"orchx-{os.getuid()}-{digest}"
-    if len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
-        folder = SHORT_FOLDER / folder.name
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise DriverError(f"{folder} is not a folder of this user alone")
-    return folder / name
 
 
 class _Frames(asyncio.Protocol):
@@ -191,8 +167,10 @@ class ChannelServer:
 async def open_server(path: Callable[[], Path], serve: Serve) -> ChannelServer | None:
     """Listen for an actor; None where no socket can be made: Ray carries its calls."""
     try:
-        server = ChannelServer(path(), serve)
+        place = path()
+        server = ChannelServer(place, serve)
         await server.start()
+        forget_dead_nodes(place.parent)
     except (OSError, DriverError) as error:
         logger.warning("no direct channel", error=str(error))
         return None

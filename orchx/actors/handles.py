@@ -10,7 +10,9 @@ import structlog
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from orchx.actors.channel import Channel, socket_path
+from orchx.actors.channel import Channel
+from orchx.actors.ray_session import node_id
+from orchx.actors.socket_folders import socket_path
 from orchx.errors import DriverError, NoAnswer, OrchxError, Unavailable
 from orchx.settings import Settings
 
@@ -92,7 +94,7 @@ class Handles:
         if actor not in self._channels:
             settings = self._settings
             try:
-                path = socket_path(settings.data_dir, settings.namespace, actor)
+                path = socket_path(settings.data_dir, settings.namespace, actor, node_id())
                 self._channels[actor] = Channel(path)
             except (OSError, DriverError) as error:
                 logger.warning("no direct channel", to=actor, error=str(error))

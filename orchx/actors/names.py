@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from orchx.settings import Settings
 
 DISPATCHER = "dispatcher"
 PROJECTOR = "projector"
 REPORTER = "reporter"
+_NUMBERED: Final = re.compile(r"(owner-(shared|dedicated)|pool)-\d+")
 
 
 def shared_owners(settings: Settings) -> list[str]:
@@ -17,6 +21,11 @@ def shared_owners(settings: Settings) -> list[str]:
 def dedicated_owners(settings: Settings) -> list[str]:
     """Return the names of the owners that take one workflow at a time."""
     return [f"owner-dedicated-{number}" for number in range(settings.owners.dedicated)]
+
+
+def is_numbered(name: str) -> bool:
+    """Tell whether a name is that of an owner or a pool, however many the settings now want."""
+    return bool(_NUMBERED.fullmatch(name))
 
 
 def everything(settings: Settings) -> list[str]:

@@ -13,10 +13,12 @@ from typing import Any
 
 import structlog
 
-from orchx.actors.channel import open_server, socket_path
+from orchx.actors.channel import open_server
 from orchx.actors.handles import Handles
 from orchx.actors.links import RayMetricsLink, RayProcessLink
 from orchx.actors.logs import configure_logs
+from orchx.actors.ray_session import node_id
+from orchx.actors.socket_folders import socket_path
 from orchx.adapters.system_clock import SystemClock
 from orchx.engine.metrics import ProcessMetrics
 from orchx.engine.watchdog import Watchdog
@@ -49,7 +51,7 @@ class Shell:
 
     async def _listen(self) -> None:
         settings = self.settings
-        path = partial(socket_path, settings.data_dir, settings.namespace, self.name)
+        path = partial(socket_path, settings.data_dir, settings.namespace, self.name, node_id())
         self._channel = await open_server(path, self._serve)
 
     async def _serve(self, method: str, arguments: list[Any]) -> Any:
@@ -102,6 +104,10 @@ class Shell:
 
     async def alive(self) -> None:
         """Answer, ready or not: whoever does not is frozen."""
+
+    async def node(self) -> str:
+        """Return the id of the node that the actor is on."""
+        return node_id()
 
     async def ping(self) -> str:
         """Return the process id, once the actor is ready."""

@@ -28,9 +28,11 @@ class OrchxGroup(LazyGroup):
 
     table = {  # noqa: RUF012  declared as ClassVar by the parent
         "up": _command("up_command", _SERVER, "Start a server here and stay until Ctrl-C."),
+        "down": _command("down", _SERVER, "Stop what `orchx up --detach` left on a cluster."),
+        "node-env": _command("node_env", _SERVER, "Print what `ray start` needs on each node."),
         "demo": _command("demo_command", _SERVER, "Start all of it, run example requests, report."),
         "doctor": _command("doctor", _SERVER, "Look for what is wrong, and say what to do."),
-        "keys": _command("keys", _SERVER, "API keys of the server whose data is here."),
+        "keys": _command("keys", _SERVER, "API keys of the server."),
         "version": _command("version", _SERVER, "Print the version."),
         "submit": _command("submit", _WORKFLOWS, "Submit a request."),
         "list": _command("listing", _WORKFLOWS, "List workflows, newest first."),

@@ -1,4 +1,4 @@
-"""What `orchx up` does: a server on this machine, until it is told to stop."""
+"""What `orchx up` does: a server on this machine or a cluster, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
+import ray
 from rich.console import Console
 
+from orchx.actors.cluster import joins_cluster
 from orchx.cli.environment_settings import read_settings
 from orchx.cli.example_files import with_examples
+from orchx.cli.failures import UsageError
 from orchx.cli.orderly_end import EndingSignals, stop_for_good
 from orchx.cli.up_command import UpOptions
 from orchx.cli.welcome import print_welcome
@@ -22,6 +25,8 @@ from orchx.settings import Settings
 def run_up(options: UpOptions) -> int:
     """Start, tell where, wait for SIGINT or SIGTERM, stop. Returns the exit code."""
     settings = settings_of(options)
+    if options.detach:
+        return _leave_running(options, settings)
     signals = EndingSignals()
     try:
         with _stage(options, settings) as settings:
@@ -31,6 +36,26 @@ def run_up(options: UpOptions) -> int:
                 stop_for_good(settings)
     except KeyboardInterrupt:  # it was not up yet
         return signals.exit_code
+    return 0
+
+
+def _leave_running(options: UpOptions, settings: Settings) -> int:
+    """Start on a cluster and go. A start that fails stops nothing: it may have run before."""
+    if not joins_cluster():
+        raise UsageError(
+            "--detach leaves orchx running on a Ray cluster, and RAY_ADDRESS names none",
+            "On a node of the cluster: RAY_ADDRESS=auto orchx up --detach",
+        )
+    if options.examples:
+        raise UsageError("--examples needs a sandbox, which ends with this command", "Leave one.")
+    try:
+        running = start_server(settings)
+    finally:
+        ray.shutdown()
+    if options.json:
+        _print_json(running)
+    else:
+        print_welcome(Console(), settings, running, examples=False, stays=True)
     return 0
 
 
@@ -90,6 +115,7 @@ def _print_json(running: Running) -> None:
         "url": running.url,
         "pid": os.getpid(),
         "pids": running.pids,
+        "nodes": running.nodes,
         "adminKey": running.admin_key,
         "logs": str(running.logs),
         "startedS": round(running.started_s, 2),

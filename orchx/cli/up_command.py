@@ -33,6 +33,7 @@ class UpOptions:
     sandbox_port: int
     authentication: bool
     log_level: Literal["debug", "info", "warning", "error"] | None
+    detach: bool = False
     json: bool
 
 
@@ -99,11 +100,19 @@ def up(
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None, typer.Option("--log-level")
     ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Leave it running on the cluster that RAY_ADDRESS names; `orchx down` stops it.",
+        ),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Start a server here and stay until Ctrl-C.
 
-    Settings that are not given come from the environment (ORCHX_HTTP__PORT, ...).
+    With RAY_ADDRESS (`auto` on a node of it) it runs on that Ray cluster instead. Settings that
+    are not given come from the environment (ORCHX_HTTP__PORT, ...).
     """
     options = UpOptions(
         host=host,
@@ -118,6 +127,7 @@ def up(
         sandbox_port=sandbox_port,
         authentication=not no_auth,
         log_level=log_level,
+        detach=detach,
         json=json_,
     )
     run("up", "run_up", options)

@@ -18,25 +18,33 @@ from orchx.settings import Settings
 
 
 def print_welcome(
-    console: Console, settings: Settings, running: Running, *, examples: bool
+    console: Console, settings: Settings, running: Running, *, examples: bool, stays: bool = False
 ) -> None:
-    """Print it; commands stand on lines of their own, so that they can be copied."""
+    """Print it; commands stand on lines of their own, so that they can be copied.
+
+    `stays`: it goes on when this command has ended.
+    """
     lines = [f"[bold]orchx[/bold] takes requests at [bold]{running.url}[/bold]"]
-    lines.append(f"ready after {running.started_s:.1f} s, data in {settings.data_dir}")
+    data = settings.data_dir if settings.profile == "embedded" else "Kafka, MongoDB and Redis"
+    lines.append(f"ready after {running.started_s:.1f} s, data in {data}")
+    if len(set(running.nodes.values())) > 1:
+        lines.append(f"on {len(set(running.nodes.values()))} nodes of the cluster")
     if examples:
         lines.append("the examples are published, and the services that they call are running")
     if settings.http.authentication == "off":
         lines.append("no API key is asked for (loopback only)")
     console.print(Panel("\n".join(lines), expand=False))
-    for line in next_steps(settings, running, examples=examples):
+    for line in next_steps(settings, running, examples=examples, stays=stays):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def next_steps(settings: Settings, running: Running, *, examples: bool) -> Iterator[str]:
+def next_steps(
+    settings: Settings, running: Running, *, examples: bool, stays: bool = False
+) -> Iterator[str]:
     """Yield the lines that say what to type, in another terminal."""
     orchx = orchx_command()
     if running.admin_key is not None:
-        yield "The data folder is new, and so is the API key below: it is shown only now."
+        yield "There was no API key yet. The one below may do everything; it is shown only now."
     yield "In another terminal:"
     yield ""
     if running.url != DEFAULT_URL:
@@ -53,7 +61,7 @@ def next_steps(settings: Settings, running: Running, *, examples: bool) -> Itera
         yield f"  {orchx} doctor"
     yield ""
     yield f"Log lines: {running.logs}/worker-*.err"
-    yield "Ctrl-C stops it."
+    yield "`orchx down` stops it." if stays else "Ctrl-C stops it."
 
 
 def _quoted(settings: Settings) -> str:

@@ -1,16 +1,15 @@
-"""A whole orchx on this machine: Ray, the engine, ingestion. Started and stopped as one."""
+"""A whole orchx: Ray, or a cluster of it, the engine, ingestion. Started and stopped as one."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray import serve
 
 from orchx.actors import cluster
 from orchx.actors.ray_session import logs_folder
@@ -20,24 +19,26 @@ from orchx.domain.document_parser import canonical_json
 from orchx.domain.services import check_secrets
 from orchx.errors import CallerError, InvalidRequest
 from orchx.ports.catalog import StoredDefinition
-from orchx.serve import api_keys
+from orchx.serve.api_keys import create_first_key
 from orchx.serve.authentication import check_authentication_setting
-from orchx.serve.deployment import deploy
+from orchx.serve.deployment import deploy, undeploy
 from orchx.settings import Settings
-from orchx.stores import data_file, open_stores, prepare_stores
+from orchx.stores import open_stores, prepare_stores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """A server that answers.
 
-    `pids` are the actors' processes; `admin_key` is there when this start made the first key
-    of the data folder; `logs` is where the processes' log lines are, in `worker-*.err`.
+    `pids` are the actors' processes, `nodes` the addresses of the machines that they are on;
+    `admin_key` is there when this start made the first key of the installation; `logs` is where
+    the log lines of this machine's processes are, in `worker-*.err`.
     """
 
     url: str
     logs: Path
     pids: Mapping[str, str]
+    nodes: Mapping[str, str]
     admin_key: str | None
     started_s: float
 
@@ -46,7 +47,8 @@ def start_server(settings: Settings) -> Running:
     """Start everything and return once requests are taken.
 
     Raises:
-        CallerError: a definition or service file is wrong, or a setting.
+        CallerError: a definition or service file is wrong, or a setting; or the cluster lacks
+            the nodes that the settings ask for.
         Unavailable: a part did not become ready in time.
         DriverError, StorageFull: a store cannot be used.
     """
@@ -55,30 +57,37 @@ def start_server(settings: Settings) -> Running:
     settings = asyncio.run(prepare_stores(settings))
     asyncio.run(publish_files(settings))
     cluster.start_ray(settings)
+    settings = cluster.settle(settings)
     pids = cluster.start_engine(settings)
-    admin_key = _first_key(settings)  # it is told once: not before everything else has worked
+    # It is told once: not before everything else has worked.
+    admin_key = asyncio.run(_first_key(settings))
     url = deploy(settings)
     return Running(
         url=url,
         logs=logs_folder(),
         pids=pids,
+        nodes=cluster.nodes_of(settings),
         admin_key=admin_key,
         started_s=time.monotonic() - begun_s,
     )
 
 
-def stop_server(settings: Settings) -> None:
+def stop_server(settings: Settings) -> Sequence[str]:
     """Stop taking requests, then the engine, then Ray. What runs goes on at the next start.
 
-    One engine of several hands over first, and gives balancers time to send no more here.
+    One engine of several hands over first, and gives balancers time to send no more here. A
+    cluster that was joined is left, with whatever else runs on it.
+
+    Returns:
+        the names of the actors that were stopped.
     """
     if settings.profile == "kafka":
         cluster.leave_others(settings)
         time.sleep(settings.http.drain_s)
-    shutdown: Callable[[], None] = serve.shutdown  # untyped in Ray
-    shutdown()
-    cluster.stop_engine(settings)
+    undeploy()
+    stopped = cluster.stop_engine(settings)
     ray.shutdown()
+    return stopped
 
 
 async def publish_files(settings: Settings) -> None:
@@ -140,12 +149,12 @@ def _stored(text: str) -> StoredDefinition:
     )
 
 
-def _first_key(settings: Settings) -> str | None:
-    """Make an admin key if the data folder has no key at all and one will be needed."""
-    path = data_file(settings, api_keys.FILE_NAME)
-    if settings.http.authentication == "off" or api_keys.list_api_keys(path):
+async def _first_key(settings: Settings) -> str | None:
+    """Make an admin key if there is no key at all and one will be needed."""
+    if settings.http.authentication == "off":
         return None
-    _, token = api_keys.create_api_key(
-        path, name="first", scopes=("admin",), now_ms=time.time_ns() // 1_000_000
-    )
-    return token
+    store = open_stores(settings).key_store()
+    try:
+        return await create_first_key(store, now_ms=time.time_ns() // 1_000_000)
+    finally:
+        await store.close()

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
-from orchx.actors import channel
-from orchx.actors.channel import Channel, ChannelServer, open_server, socket_path
+from orchx.actors import channel, socket_folders
+from orchx.actors.channel import Channel, ChannelServer, open_server
 from orchx.actors.handles import Handles
+from orchx.actors.socket_folders import forget_dead_nodes, socket_path
 from orchx.errors import DriverError, Fenced, NoAnswer, Unavailable
 from orchx.settings import Settings
 
@@ -186,7 +188,7 @@ async def test_a_long_temporary_folder_is_passed_over(
 ) -> None:
     short = tmp_path / "s"
     short.mkdir()
-    monkeypatch.setattr(channel, "SHORT_FOLDER", short)
+    monkeypatch.setattr(socket_folders, "SHORT_FOLDER", short)
     path = socket_path(tmp_path, "test", "owner-dedicated-999")
     assert path.parent.parent == short
     assert path.parent.stat().st_mode & 0o077 == 0
@@ -196,20 +198,20 @@ async def test_a_long_temporary_folder_is_passed_over(
 def test_a_folder_that_is_just_short_enough_leaves_room_for_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel, "SHORT_FOLDER", tmp_path / "short")
+    monkeypatch.setattr(socket_folders, "SHORT_FOLDER", tmp_path / "short")
     (tmp_path / "short").mkdir()
-    monkeypatch.setattr(channel, "MAX_FOLDER_BYTES", 1_000)
+    monkeypatch.setattr(socket_folders, "MAX_FOLDER_BYTES", 1_000)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = socket_path(tmp_path, "test", "any").parent
-    monkeypatch.setattr(channel, "MAX_FOLDER_BYTES", len(os.fsencode(folder)))
+    monkeypatch.setattr(socket_folders, "MAX_FOLDER_BYTES", len(os.fsencode(folder)))
     assert socket_path(tmp_path, "test", "any").parent == folder
-    monkeypatch.setattr(channel, "MAX_FOLDER_BYTES", len(os.fsencode(folder)) - 1)
+    monkeypatch.setattr(socket_folders, "MAX_FOLDER_BYTES", len(os.fsencode(folder)) - 1)
     assert socket_path(tmp_path, "test", "any").parent == tmp_path / "short" / folder.name
 
 
 def test_the_longest_path_is_one_that_a_socket_takes() -> None:
     longest_name, draft = 32, len(".4194304")
-    assert channel.MAX_FOLDER_BYTES + 1 + longest_name + draft <= 107
+    assert socket_folders.MAX_FOLDER_BYTES + 1 + longest_name + draft <= 107
 
 
 async def test_an_actor_whose_socket_cannot_be_made_goes_on_without(
@@ -261,3 +263,76 @@ async def test_whoever_calls_where_there_can_be_no_socket_calls_by_ray(
         handles.close()
     finally:
         folder.chmod(0o700)
+
+
+# -- several nodes -------------------------------------------------------------------------
+
+HERE, THERE, GONE = "a" * 56, "b" * 56, "c" * 56
+
+
+async def test_an_actor_of_another_node_is_not_heard_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket may be on this machine, if the node is, or was."""
+    monkeypatch.setattr(channel, "RECONNECT_PAUSE_S", 0.0)
+    listener = Listener()
+    server = ChannelServer(socket_path(tmp_path, "test", "actor", THERE), listener.serve)
+    await server.start()
+    near = Channel(socket_path(tmp_path, "test", "actor", THERE))
+    far = Channel(socket_path(tmp_path, "test", "actor", HERE))
+
+    def nobody_here() -> bool:
+        assert not far.push("hello", ())
+        return near.push("hello", ())
+
+    await until(nobody_here)
+    near.close()
+    server.close()
+
+
+async def test_what_dead_nodes_left_is_deleted(tmp_path: Path) -> None:
+    listener = Listener()
+    living = ChannelServer(socket_path(tmp_path, "test", "actor", THERE), listener.serve)
+    await living.start()
+    dead = ChannelServer(socket_path(tmp_path, "test", "actor", GONE), listener.serve)
+    await dead.start()
+    left = dead._path.with_name("left")
+    dead._path.rename(left)  # asyncio would delete it, which a killed process does not
+    dead.close()
+    starting = socket_path(tmp_path, "test", "actor", "d" * 56).parent
+    here = await open_server(lambda: socket_path(tmp_path, "test", "actor", HERE), listener.serve)
+    assert here is not None
+    there = [folder for folder in (living._path, left, starting) if folder.exists()]
+    assert there == [living._path, starting]
+    for server in (here, living):
+        server.close()
+    forget_dead_nodes(socket_path(tmp_path, "test", "actor").parent)  # of no node: nothing to do
+    assert starting.exists()
+
+
+async def test_a_call_to_another_node_goes_by_ray_at_once_and_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand calls: not one waits for a connection, or writes a line."""
+    handles = Handles(Settings(data_dir=tmp_path, namespace="test"))
+    by_ray: list[str] = []
+
+    class Method:
+        def options(self, **_: Any) -> Method:
+            return self
+
+        def remote(self, *arguments: Any) -> None:
+            by_ray.append("push")
+
+    class Actor:
+        deliver = Method()
+
+    monkeypatch.setattr(handles, "_handle", lambda _: Actor())
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(1_000):
+            handles.push("owner-1", "deliver", b"")
+            assert len(by_ray) == _ + 1
+        connecting = handles._channels["owner-1"]
+        assert connecting is not None
+        await until(lambda: connecting._connecting is None)
+    assert lines == []

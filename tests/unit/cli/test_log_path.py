@@ -16,6 +16,7 @@ RUNNING = Running(
     url="http://127.0.0.1:8600",
     logs=Path("/tmp/ray/session_1/logs"),
     pids={"dispatcher": "7"},
+    nodes={"dispatcher": "10.0.0.7"},
     admin_key=None,
     started_s=1.0,
 )
