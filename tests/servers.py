@@ -6,13 +6,14 @@ one set of servers. Without servers, what needs them skips and says how to have 
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 
 import pytest
 from pydantic import SecretStr
 
-from orchx.settings import KafkaSettings, MongoSettings, RedisSettings
+from orchx.settings import KafkaSettings, MongoSettings, RedisSettings, Settings
 
 HOW = "start the servers with `make services`, or run `make test`"
 
@@ -47,6 +48,20 @@ def mongodb(**changes: object) -> MongoSettings:
     """Return settings of the MongoDB server with a database of this test's own."""
     uri = SecretStr(_address("ORCHX_TEST_MONGODB"))
     return MongoSettings.model_validate({"uri": uri, "database": own_name(), **changes})
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the variables by which another process has the same stores."""
+    kafka, mongodb = settings.kafka, settings.mongodb
+    return {
+        "ORCHX_PROFILE": "kafka",
+        "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka.bootstrap_servers),
+        "ORCHX_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
+        "ORCHX_KAFKA__PARTITIONS": str(kafka.partitions),
+        "ORCHX_MONGODB__URI": mongodb.uri.get_secret_value(),
+        "ORCHX_MONGODB__DATABASE": mongodb.database,
+        "ORCHX_REDIS__URL": settings.redis.url.get_secret_value(),
+    }
 
 
 def redis(**changes: object) -> RedisSettings:

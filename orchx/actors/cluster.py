@@ -20,7 +20,7 @@ from ray.exceptions import GetTimeoutError
 from orchx.actors import names
 from orchx.actors.dispatcher_actor import DispatcherActor
 from orchx.actors.held_signals import held_signals
-from orchx.actors.node_labels import NodeLabels, await_nodes, count_pools, living_nodes
+from orchx.actors.node_labels import Node, NodeLabels, await_nodes, count_pools, living_nodes
 from orchx.actors.owner_actor import WorkflowActor
 from orchx.actors.pool_actor import PoolActor
 from orchx.actors.projector_actor import ProjectorActor, ReporterActor
@@ -230,13 +230,12 @@ def leave_others(settings: Settings) -> None:
         ray.get(dispatcher.leave.remote(), timeout=LEAVE_TIMEOUT_S)
 
 
-def nodes_of(settings: Settings) -> Mapping[str, str]:
-    """Return the address of the node that each actor of the engine is on, by name.
+def nodes_of(settings: Settings) -> Mapping[str, Node]:
+    """Return the node that each actor of the engine is on, by its name.
 
     Raises:
         Unavailable: an actor did not answer in time.
     """
-    addresses = {node.id: node.address for node in living_nodes()}
     asked = [
         ray.get_actor(name, namespace=settings.namespace).node.remote()
         for name in names.everything(settings)
@@ -246,7 +245,8 @@ def nodes_of(settings: Settings) -> Mapping[str, str]:
     except (GetTimeoutError, ray.exceptions.RayError) as error:
         raise Unavailable(f"the actors do not answer: {type(error).__name__}") from error
     pairs = zip(names.everything(settings), told, strict=True)
-    return {name: addresses.get(node, node) for name, node in pairs}
+    known = {node.id: node for node in living_nodes()}
+    return {name: known[node] for name, node in pairs if node in known}
 
 
 def stop_engine(settings: Settings) -> Sequence[str]:

@@ -115,7 +115,9 @@ def _print_json(running: Running) -> None:
         "url": running.url,
         "pid": os.getpid(),
         "pids": running.pids,
-        "nodes": running.nodes,
+        "nodes": {
+            name: {"id": node.id, "address": node.address} for name, node in running.nodes.items()
+        },
         "adminKey": running.admin_key,
         "logs": str(running.logs),
         "startedS": round(running.started_s, 2),

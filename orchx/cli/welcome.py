@@ -27,8 +27,9 @@ def print_welcome(
     lines = [f"[bold]orchx[/bold] takes requests at [bold]{running.url}[/bold]"]
     data = settings.data_dir if settings.profile == "embedded" else "Kafka, MongoDB and Redis"
     lines.append(f"ready after {running.started_s:.1f} s, data in {data}")
-    if len(set(running.nodes.values())) > 1:
-        lines.append(f"on {len(set(running.nodes.values()))} nodes of the cluster")
+    nodes = {node.id for node in running.nodes.values()}
+    if len(nodes) > 1:
+        lines.append(f"on {len(nodes)} nodes of the cluster")
     if examples:
         lines.append("the examples are published, and the services that they call are running")
     if settings.http.authentication == "off":

@@ -12,6 +12,7 @@ from pathlib import Path
 import ray
 
 from orchx.actors import cluster
+from orchx.actors.node_labels import Node
 from orchx.actors.ray_session import logs_folder
 from orchx.adapters.definition_source import read_definition
 from orchx.adapters.service_source import read_services
@@ -30,7 +31,7 @@ from orchx.stores import open_stores, prepare_stores
 class Running:
     """A server that answers.
 
-    `pids` are the actors' processes, `nodes` the addresses of the machines that they are on;
+    `pids` are the actors' processes, `nodes` those that they are on;
     `admin_key` is there when this start made the first key of the installation; `logs` is where
     the log lines of this machine's processes are, in `worker-*.err`.
     """
@@ -38,7 +39,7 @@ class Running:
     url: str
     logs: Path
     pids: Mapping[str, str]
-    nodes: Mapping[str, str]
+    nodes: Mapping[str, Node]
     admin_key: str | None
     started_s: float
 

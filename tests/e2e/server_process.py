@@ -57,6 +57,7 @@ class ServerProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.pids: dict[str, int] = {}
+        self.nodes: dict[str, str] = {}
         self.admin_key: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = dict(environment or {})
@@ -94,6 +95,7 @@ class ServerProcess:
             )
         announced = self._announced()
         self.pids = {name: int(pid) for name, pid in announced["pids"].items()}
+        self.nodes = {name: node["id"] for name, node in announced["nodes"].items()}
         self.admin_key = announced["adminKey"] or self.admin_key
         return time.monotonic() - begun_s
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchx.actors.node_labels import Node
 from orchx.cli.up import _print_json
 from orchx.cli.welcome import next_steps
 from orchx.serve.server import Running
@@ -16,7 +17,7 @@ RUNNING = Running(
     url="http://127.0.0.1:8600",
     logs=Path("/tmp/ray/session_1/logs"),
     pids={"dispatcher": "7"},
-    nodes={"dispatcher": "10.0.0.7"},
+    nodes={"dispatcher": Node(id="abc", address="10.0.0.7", labels={})},
     admin_key=None,
     started_s=1.0,
 )
