@@ -105,10 +105,6 @@ class Stores(Protocol):
         """Open the API keys."""
         ...
 
-    async def webhook_secret(self) -> SecretStr | None:
-        """Return the master secret of webhooks that is stored; None if there is none yet."""
-        ...
-
     def archive(self) -> Archive | None:
         """Open the log's past, where it is kept apart from the log."""
         ...
@@ -172,6 +168,21 @@ async def prepare_stores(settings: Settings) -> Settings:
     return settings.model_copy(update={"kafka": kafka, "webhooks": webhooks})
 
 
+async def stored_webhook_secret(settings: Settings) -> SecretStr | None:
+    """Return the webhooks' master secret that is in the stores; None if there is none yet.
+
+    Raises:
+        InvalidRequest, DriverError, Unavailable: it is none, or cannot be read.
+    """
+    if settings.profile == "embedded":
+        return find_webhook_secret(settings)
+    stores = KafkaStores(settings)
+    try:
+        return await stores.webhook_secret()
+    finally:
+        await stores.close()
+
+
 class EmbeddedStores:
     """Files on one machine: a `Stores`."""
 
@@ -218,10 +229,6 @@ class EmbeddedStores:
     def key_store(self) -> KeyStore:
         """Open the API keys."""
         return FileKeyStore(self._settings.data_dir / API_KEYS_FILE)
-
-    async def webhook_secret(self) -> SecretStr | None:
-        """Return the master secret that is in the data folder."""
-        return find_webhook_secret(self._settings)
 
     def archive(self) -> None:
         """Return None: the file is the log's past too."""

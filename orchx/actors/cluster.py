@@ -151,7 +151,10 @@ def settle(settings: Settings) -> Settings:
     Raises:
         InvalidRequest: the nodes are not there in time, or the settings are for one machine.
     """
-    return count_pools(settings, await_nodes(settings))
+    at_once = {} if joins_cluster() else {"wait_s": 0.0}  # no node joins a Ray of one's own
+    cluster = settings.cluster.model_copy(update=at_once)
+    nodes = await_nodes(settings.model_copy(update={"cluster": cluster}))
+    return count_pools(settings, nodes)
 
 
 def _actor(

@@ -16,7 +16,7 @@ from orchx.cli.options import DEFAULT_DATA_DIR, ApiKey, DataDir, Json, Url, conn
 from orchx.cli.screen import age, console, errors_console, one_line, print_json, table
 from orchx.client import Client
 from orchx.domain.names import TENANT_IN_WORDS, is_tenant
-from orchx.stores import open_stores
+from orchx.stores import stored_webhook_secret
 
 REPLAYED_AT_ONCE: Final = 500
 MAX_REPLAYED: Final = 1_000_000
@@ -108,7 +108,7 @@ def secret(
     settings = read_settings().model_copy(update={"data_dir": data_dir})
     if settings.profile == "embedded" and not data_dir.is_dir():
         raise UsageError(f"there is no folder {data_dir}", "Say where the data is: --data-dir.")
-    master = settings.webhooks.secret or asyncio.run(open_stores(settings).webhook_secret())
+    master = settings.webhooks.secret or asyncio.run(stored_webhook_secret(settings))
     if master is None:
         where = data_dir if settings.profile == "embedded" else "MongoDB"
         raise UsageError(

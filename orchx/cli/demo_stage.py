@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from orchx.adapters.loopback_ports import free_port
-from orchx.adapters.webhook_secret import tenant_secret, webhook_secret
+from orchx.adapters.webhook_secret import new_webhook_secret, tenant_secret, webhook_secret
 from orchx.cli.demo_cases import SYSTEMS
 from orchx.cli.demo_sandbox import SandboxControl
 from orchx.cli.environment_settings import read_settings
@@ -23,7 +23,7 @@ from orchx.cli.orderly_end import stop_for_good
 from orchx.sandbox.process import SandboxProcess
 from orchx.serve.api_keys import create_api_key
 from orchx.serve.server import start_server
-from orchx.settings import Settings
+from orchx.settings import ClusterSettings, Settings
 from orchx.stores import open_stores
 
 NAMESPACE: Final = "orchx-demo"
@@ -80,6 +80,7 @@ def _settings(data_dir: Path, sandbox_url: str) -> Settings:
     settings = read_settings()
     allowed = {"allowed_hosts": (urlsplit(sandbox_url).netloc,)}
     http = {"host": "127.0.0.1", "port": free_port(), "authentication": "required"}
+    own = {} if settings.profile == "embedded" else {"secret": new_webhook_secret()}
     return settings.model_copy(
         update={
             "data_dir": data_dir / "orchx",
@@ -87,7 +88,8 @@ def _settings(data_dir: Path, sandbox_url: str) -> Settings:
             "definitions": (data_dir / "examples" / "definitions",),
             "services": (data_dir / "examples" / "services.yaml",),
             "http": settings.http.model_copy(update=http),
-            "webhooks": settings.webhooks.model_copy(update=allowed),
+            "webhooks": settings.webhooks.model_copy(update=allowed | own),
+            "cluster": ClusterSettings(),  # on one machine, whatever else is told where to run
         }
     )
 

@@ -40,6 +40,7 @@ class ServerProcess:
         environment: settings, and whatever else the server shall see.
         authentication: whether keys are asked for; `admin_key` is then the first one.
         settings: what the server's environment says of its stores, for whoever looks into them.
+        start_timeout_s: how long a start may take.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         authentication: bool = False,
         settings: Settings | None = None,
+        start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -60,6 +62,7 @@ class ServerProcess:
         self.nodes: dict[str, str] = {}
         self.admin_key: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._start_timeout_s = start_timeout_s
         self._environment = dict(environment or {})
         program = Path(sys.executable).with_name("orchx")
         self._command = [
@@ -194,7 +197,9 @@ class ServerProcess:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            line = self._process.stdout.readline() if selector.select(START_TIMEOUT_S) else b""
+            line = (
+                self._process.stdout.readline() if selector.select(self._start_timeout_s) else b""
+            )
         if not line:
             self.kill()
             raise AssertionError(f"the server did not start:\n{self.log()}")

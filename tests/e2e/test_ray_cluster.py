@@ -29,11 +29,12 @@ STABLE = {"orchx-tier": "stable"}
 SPOT = {"orchx-tier": "spot"}
 WORKFLOWS = 100
 SUMS = 20
-END_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 240.0  # on two busy cores
+END_TIMEOUT_S = 240.0
 BOUND_S = 60.0
 POOLS = ("pool-0", "pool-1")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,7 @@ def server(
             "ORCHX_OWNERS__SHARED": "2",
         },
         settings=stores,
+        start_timeout_s=START_TIMEOUT_S,
     )
     yield server
     server.kill()
@@ -183,7 +185,7 @@ def test_nodes_come_and_go_and_every_workflow_ends(
     server.start()
     assert set(server.nodes.values()) == {ray_cluster.head}
 
-    environment = {**servers.environment(stores), **ray_cluster.environment}
+    environment = {**servers.environment(server.settings), **ray_cluster.environment}
     pids = dict(server.pids)
     server.kill()
     first = orchx("down", "--json", environment=environment)

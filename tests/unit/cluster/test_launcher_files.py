@@ -62,7 +62,8 @@ def test_every_node_gets_the_same_scripts_settings_and_token(name: str) -> None:
         *config["worker_start_ray_commands"],
     ]
     for command in commands:
-        script = CLUSTER / "node" / command.split()[0].removeprefix("~/orchx-node/")
+        [path] = [word for word in command.split() if "/" in word]
+        script = CLUSTER / "node" / path.removeprefix("~/orchx-node/")
         assert os.access(script, os.X_OK), command
         subprocess.run(["bash", "-n", str(script)], check=True)
 
@@ -78,9 +79,8 @@ def test_there_are_as_many_labelled_nodes_as_a_start_waits_for(
     )
     for labels, count in asked:
         assert labels
-        assert (
-            sum(t.get("min_workers", 0) for t in types.values() if t["labels"] == labels) >= count
-        )
+        having = [node_type for node_type in types.values() if node_type["labels"] == labels]
+        assert sum(node_type["min_workers"] for node_type in having) >= count
 
 
 @pytest.mark.parametrize(
