@@ -195,7 +195,10 @@ async def test_a_slow_store_is_waited_for_once_and_asked_once(
     watched.store.answers.set()
 
 
-async def test_while_it_is_out_of_reach_nobody_waits_for_it(watched: Watched) -> None:
+async def test_while_it_is_out_of_reach_nobody_waits_for_it(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "ANSWER_S", 3_600)
     watched.store.failure = Unavailable("failing over")
     watched.now_s = 2.0
     await watched.keys.verify(watched.token)
