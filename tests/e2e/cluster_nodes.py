@@ -16,6 +16,7 @@ from ray.cluster_utils import Cluster
 
 LOOPBACK = "127.0.0.2"  # Ray takes 127.0.0.1 for a wish to be reachable
 CPUS_PER_NODE = 2
+JOIN_TIMEOUT_S = 120
 FASTER = {"health_check_period_ms": 1_000, "health_check_failure_threshold": 3}
 
 
@@ -29,7 +30,8 @@ def main() -> None:
     for line in sys.stdin:
         wanted = json.loads(line)
         if "add" in wanted:
-            node = cluster.add_node(labels=wanted["add"], **common)
+            node = cluster.add_node(wait=False, labels=wanted["add"], **common)
+            cluster.wait_for_nodes(JOIN_TIMEOUT_S)
             nodes[node.node_id] = node
             _tell(id=node.node_id)
         else:
