@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from orchx.settings import Settings
@@ -29,14 +28,8 @@ class KafkaInstallation:
         )
         self._services_file = services_file
         self._environment = {
-            "ORCHX_PROFILE": "kafka",
-            "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka_settings.bootstrap_servers),
-            "ORCHX_KAFKA__TOPIC_PREFIX": kafka_settings.topic_prefix,
-            "ORCHX_KAFKA__PARTITIONS": str(partitions),
+            **servers.environment(self.settings),
             **{f"ORCHX_KAFKA__{name.upper()}": str(value) for name, value in kafka.items()},
-            "ORCHX_MONGODB__URI": mongodb.uri.get_secret_value(),
-            "ORCHX_MONGODB__DATABASE": mongodb.database,
-            "ORCHX_REDIS__URL": redis.url.get_secret_value(),
         }
 
     def engine(self, folder: Path, *, authentication: bool = False) -> ServerProcess:
