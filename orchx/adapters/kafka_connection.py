@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
-from kafka import errors
+from kafka import KafkaConsumer, errors
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
@@ -28,6 +29,7 @@ VERSION_MIN: Final = (2, 5)  # the first whose producers recover from a lost seq
 RECONNECT_MAX_MS: Final = 1_000  # a broker that is back is used within this time
 METADATA_AGE_MS: Final = 60_000
 PARTITIONS_CACHED: Final = 65_536
+METADATA_ASKS: Final = 2  # the first answer may be to a question from before ours
 
 DRIVER_ERRORS: Final = (errors.KafkaError, OSError, ValueError)
 """What kafka-python raises: its own errors, sockets' and TLS's, and of wrong options."""
@@ -125,6 +127,7 @@ def open_client(
     Raises:
         DriverError: no broker answered, or none that can be used.
     """
+    _check_certificates(settings)
     attempt = _Attempt()
     try:
         options = {**client_options(settings, role), **options, "kafka_client": attempt}
@@ -138,6 +141,44 @@ def open_client(
         attempt.close()
         raise translated(cause, settings, f"connect as {role}") from error
     return client
+
+
+def _check_certificates(settings: KafkaSettings) -> None:
+    """See that the file can be read and holds certificates: the client names neither."""
+    if settings.ssl_cafile is None:
+        return
+    try:
+        ssl.create_default_context(cafile=str(settings.ssl_cafile))
+    except OSError as error:  # `ssl.SSLError` is one
+        raise DriverError(
+            f"ORCHX_KAFKA__SSL_CAFILE ({settings.ssl_cafile}) cannot be used: "
+            f"{error.strerror or error}"
+        ) from error
+
+
+def partitions_of(consumer: KafkaConsumer, topic: str, timeout_ms: int) -> set[int]:
+    """Return a topic's partitions; the client's own call waits without a limit (3.0.12).
+
+    Args:
+        consumer: to be used by this thread alone.
+        topic: it is not made if it is missing.
+        timeout_ms: for each of at most `METADATA_ASKS` questions.
+
+    Raises:
+        KafkaError: the topic does not exist, or no broker answered in time.
+    """
+    cluster: Any = consumer._cluster  # type: ignore[attr-defined]
+    cluster.add_topic(topic)
+    for _ in range(METADATA_ASKS):
+        found: set[int] | None = cluster.partitions_for_topic(topic)
+        if found:
+            return found
+        future = cluster.request_update()
+        consumer._net.run(consumer._manager.wait_for, future, timeout_ms)  # type: ignore[attr-defined]
+    found = cluster.partitions_for_topic(topic)
+    if not found:
+        raise errors.UnknownTopicOrPartitionError(topic)
+    return found
 
 
 class _Selector(selectors.DefaultSelector):

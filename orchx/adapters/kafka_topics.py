@@ -34,6 +34,7 @@ class _Wanted:
     def configs(self, settings: KafkaSettings) -> dict[str, str]:
         configs = {
             "cleanup.policy": self.cleanup,
+            "compression.type": "producer",  # else the broker packs every batch anew
             "max.message.bytes": str(MESSAGE_BYTES_MAX),
             "min.insync.replicas": str(settings.min_insync_replicas),
             "unclean.leader.election.enable": "false",
@@ -145,7 +146,7 @@ def _config_deviations(
         found = configs.get(key, {}).get("value")
         if found is None or found == value:  # a broker that does not tell is believed
             continue
-        if key in ("cleanup.policy", "unclean.leader.election.enable"):
+        if not value.lstrip("-").isdigit():
             yield _line(name, key, found, value)
         elif not _enough(int(found), int(value)):
             yield _line(name, key, found, value if int(value) == FOR_EVER else f">= {value}")

@@ -47,7 +47,7 @@ def webhook_secret(settings: Settings) -> str:
     """
     configured = settings.webhooks.secret
     if configured is not None:
-        return _checked(configured, "setting webhooks.secret")
+        return _checked(configured.get_secret_value(), "setting ORCHX_WEBHOOKS__SECRET")
     path = settings.data_dir / FILE_NAME
     try:
         if not path.exists():

@@ -28,7 +28,11 @@ class TestTopics:
                 topics.events: {
                     "num_partitions": 2,
                     "replication_factor": 1,
-                    "configs": {"retention.ms": "1000", "max.message.bytes": "1000"},
+                    "configs": {
+                        "retention.ms": "1000",
+                        "max.message.bytes": "1000",
+                        "compression.type": "gzip",
+                    },
                 },
                 topics.commands: {"num_partitions": 3, "replication_factor": 1},
                 topics.plans: {"num_partitions": 1, "replication_factor": 1},
@@ -41,6 +45,7 @@ class TestTopics:
         text = str(found.value)
         assert f"{topics.events}: retention.ms is 1000, expected -1" in text
         assert f"{topics.events}: max.message.bytes is 1000, expected >= 9437184" in text
+        assert f"{topics.events}: compression.type is gzip, expected producer" in text
         assert f"{topics.commands}: partitions is 3, expected 2" in text
         assert f"{topics.plans}: cleanup.policy is delete, expected compact" in text
         assert topics.dead_letters not in text

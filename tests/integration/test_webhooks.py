@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from orchx.adapters.address_guard import GuardedResolver
@@ -471,7 +472,7 @@ async def test_processes_that_start_at_once_share_a_secret(tmp_path: Path) -> No
 @pytest.mark.parametrize("secret", ["", "secret", "whsec_", "whsec_!!", "whsec_c2hvcnQ="])
 def test_a_bad_secret_is_refused_and_not_shown(secret: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        webhook_secret(Settings(webhooks=WebhookSettings(secret=secret)))
+        webhook_secret(Settings(webhooks=WebhookSettings(secret=SecretStr(secret))))
     assert len(secret) < 7 or secret not in str(caught.value)
 
 
@@ -484,6 +485,6 @@ def test_a_tenant_s_secret_is_derived_from_the_master() -> None:
 
 
 def test_a_configured_secret_is_used(tmp_path: Path) -> None:
-    chosen = Settings(data_dir=tmp_path, webhooks=WebhookSettings(secret=SECRET))
+    chosen = Settings(data_dir=tmp_path, webhooks=WebhookSettings(secret=SecretStr(SECRET)))
     assert webhook_secret(chosen) == SECRET
     assert list(tmp_path.iterdir()) == []

@@ -88,7 +88,11 @@ class TestErrors:
         assert "append to orchx.events" in str(found)
 
     def test_never_tell_the_password(self) -> None:
-        settings = KafkaSettings(sasl_username="u", sasl_password=SecretStr("hidden-one"))
+        settings = KafkaSettings(
+            security_protocol="SASL_PLAINTEXT",
+            sasl_username="u",
+            sasl_password=SecretStr("hidden-one"),
+        )
         error = errors.SaslAuthenticationFailedError("no")
         assert "hidden-one" not in str(translated(error, settings, "connect"))
 
@@ -102,5 +106,8 @@ class TestErrors:
         settings = settings.model_copy(
             update={"bootstrap_servers": (mute,), "request_timeout_ms": 1_000}
         )
-        with pytest.raises(DriverError):
+        with pytest.raises(DriverError, match=r"ORCHX_KAFKA__SSL_CAFILE .*No such file"):
+            open_client(KafkaAdminClient, settings, "test")
+        settings.ssl_cafile.write_text("no certificate")  # type: ignore[union-attr]
+        with pytest.raises(DriverError, match=r"ORCHX_KAFKA__SSL_CAFILE .*NO_CERTIFICATE"):
             open_client(KafkaAdminClient, settings, "test")
