@@ -197,7 +197,7 @@ class EngineGateway:
         found = await self.show(workflow_id)
         if found.status in TERMINAL:  # nothing comes after that
             return AgedSummary(summary=found, age_ms=0)
-        age_ms = None if as_of_ms is None else max(0, self._clock.now_ms() - as_of_ms)
+        age_ms = None if as_of_ms is None else max(0, self._clock.ticks_ms() - as_of_ms)
         return AgedSummary(summary=found, age_ms=age_ms)
 
     async def _show_latest(self, workflow_id: str, partition: int) -> WorkflowSummary:
