@@ -347,6 +347,7 @@ def build_gateway(
 
     watcher = new_incarnation(f"gateway-{os.getpid()}")
     mail = DispatcherMail(link, watcher, clock)
+    probes = stores.probes()
     gateway = EngineGateway(
         queue=stores.command_queue(),
         log=stores.event_log(),
@@ -360,5 +361,7 @@ def build_gateway(
         barrier=up_to_date,
         exposition=exposition,
         partition_of=stores.partition_of,
+        probes=probes.needed,
+        advisory=probes.advisory,
     )
     return gateway, mail

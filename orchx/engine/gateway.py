@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import msgspec
 
@@ -15,6 +16,7 @@ from orchx.domain.lineage import AcceptedRecords
 from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
 from orchx.engine.freshness import Barrier, Freshness
+from orchx.engine.readiness import ReadinessCheck
 from orchx.errors import DriverError, NotFound, OrchxError, StorageFull, TryLater, Unavailable
 from orchx.ports.catalog import Catalog
 from orchx.ports.clock import Clock
@@ -62,6 +64,8 @@ class EngineGateway:
         barrier: Barrier,
         exposition: Callable[[], Awaitable[bytes]],
         partition_of: Callable[[str], int] = lambda _: 0,
+        probes: Mapping[str, Probe] = MappingProxyType({}),
+        advisory: Mapping[str, Probe] = MappingProxyType({}),
     ) -> None:
         self.catalog = catalog
         self.deliveries = deliveries
@@ -77,6 +81,17 @@ class EngineGateway:
         self._partition_of = partition_of
         self._freshness = Freshness(barrier, clock)
         self._recent: OrderedDict[str, m.StartWorkflow] = OrderedDict()
+        self._readiness = ReadinessCheck(
+            {
+                "queue": queue.backlog,
+                "log": log.last_offset,
+                "projection": barrier,
+                "dispatcher": lambda: mail.unknown(""),
+                **{name: probe.check for name, probe in probes.items()},
+            },
+            clock,
+            advisory={name: probe.check for name, probe in advisory.items()},
+        )
 
     async def submit(self, commands: Sequence[m.AnyCommand]) -> Sequence[Accepted]:
         """Admit, make durable, hand over."""
@@ -274,14 +289,8 @@ class EngineGateway:
             await self._clock.sleep(FOLLOW_INTERVAL_S)
 
     async def ready(self) -> Readiness:
-        """Ask each part, within a limit."""
-        parts = {
-            "queue": await _state(self._queue.backlog()),
-            "log": await _state(self._log.last_offset()),
-            "projection": await _state(self._barrier()),
-            "dispatcher": await _state(self._mail.unknown("")),
-        }
-        return Readiness(ready=all(state == "ok" for state in parts.values()), parts=parts)
+        """Ask each part, within a limit, and no more often than once a second."""
+        return await self._readiness.ready()
 
     async def metrics(self) -> bytes:
         """Return the exposition of all processes."""
