@@ -51,7 +51,7 @@ class Freshness:
         self._silent: set[int] = set()  # partitions whose projection has not answered of late
 
     async def as_of_ms(self, partition: int) -> int | None:
-        """Return a time, in ticks, all of whose records in a partition are projected; None: none is known."""
+        """Return a time, in ticks, all of whose records are projected; None: none is known."""
         if self._older_than(REFRESH_MS, partition):
             asking = self._ask(partition)
             if (

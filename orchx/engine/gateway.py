@@ -17,7 +17,7 @@ from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
 from orchx.engine.freshness import Barrier, Freshness
 from orchx.engine.readiness import ReadinessCheck
-from orchx.errors import DriverError, NotFound, OrchxError, StorageFull, TryLater, Unavailable
+from orchx.errors import DriverError, NotFound, StorageFull, TryLater, Unavailable
 from orchx.ports.catalog import Catalog
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import Accepted, CommandQueue
@@ -25,6 +25,7 @@ from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
 from orchx.ports.gateway import AgedSummary, HistoryPage, Learn, Readiness, ignore
+from orchx.ports.probe import Probe
 from orchx.ports.state_store import TERMINAL, Filter, Page, StateStore, WorkflowSummary
 from orchx.ports.supervision import Ending
 
@@ -34,7 +35,6 @@ HISTORY_BYTES = 8 * 1_048_576  # of one page
 RECHECK_S = 2.0
 FOLLOW_INTERVAL_S = 0.1
 HEARTBEAT_S = 10.0
-READY_TIMEOUT_S = 2.0
 STRONG_READ_S = 5.0
 """How long a strongly consistent read waits for the projection."""
 
@@ -47,6 +47,8 @@ class EngineGateway:
         barrier: returns when the projection holds all that is in the log now.
         exposition: collects the metrics of all processes.
         partition_of: says in which partition of the log a workflow is.
+        probes: further parts that have to work for a request to be taken.
+        advisory: and what is told with them, though it need not.
     """
 
     def __init__(
@@ -295,16 +297,6 @@ class EngineGateway:
     async def metrics(self) -> bytes:
         """Return the exposition of all processes."""
         return await self._exposition()
-
-
-async def _state(question: Awaitable[object]) -> str:
-    try:
-        await asyncio.wait_for(question, READY_TIMEOUT_S)
-    except TimeoutError:
-        return f"no answer within {READY_TIMEOUT_S:g} s"
-    except OrchxError as error:
-        return str(error)
-    return "ok"
 
 
 def _not_strong(why: str) -> Unavailable:

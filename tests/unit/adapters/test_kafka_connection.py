@@ -9,6 +9,7 @@ from kafka import KafkaAdminClient, errors
 from kafka.partitioner import murmur2
 from pydantic import SecretStr
 
+from orchx.adapters import kafka_connection
 from orchx.adapters.kafka_connection import (
     Topics,
     client_options,
@@ -100,6 +101,11 @@ class TestErrors:
         settings = KafkaSettings(bootstrap_servers=(mute,), request_timeout_ms=1_000)
         with pytest.raises(DriverError, match="ORCHX_KAFKA__BOOTSTRAP_SERVERS"):
             open_client(KafkaAdminClient, settings, "test")
+
+    def test_brokers_that_are_too_old_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kafka_connection._Attempt, "version", lambda self: (2, 4))
+        with pytest.raises(DriverError, match=r"Kafka 2\.5 or newer.*\(.*version is 2\.4"):
+            open_client(lambda **_: object(), KafkaSettings(), "test")
 
     def test_a_wrong_certificate_file_is_told(self, tmp_path: Path, mute: str) -> None:
         settings = KafkaSettings(security_protocol="SSL", ssl_cafile=tmp_path / "none.pem")
