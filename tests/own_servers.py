@@ -103,7 +103,7 @@ def own_kafka(
 
     Args:
         folder: for its data.
-        changes: to server.properties; `{port}` in a value is the port of clients.
+        changes: to server.properties; `{port}` and `{controller_port}` stand for its ports.
         is_ready: tells, given the port, that it answers.
     """
     _skip_without_servers()
@@ -120,7 +120,8 @@ def own_kafka(
     asks = None if is_ready is None else lambda: is_ready(ports.kafka)
     own = OwnServer(server, folder, is_ready=asks)
     properties = folder / server.name / "server.properties"
-    lines = [f"{key}={value.format(port=ports.kafka)}\n" for key, value in (changes or {}).items()]
+    names = {"port": ports.kafka, "controller_port": ports.kafka_controller}
+    lines = [f"{key}={value.format(**names)}\n" for key, value in (changes or {}).items()]
     properties.write_text(properties.read_text() + "".join(lines))  # the last one counts
     return own
 

@@ -7,17 +7,16 @@ in a thread.
 from __future__ import annotations
 
 import os
-import selectors
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeVar
-from weakref import WeakSet
 
 from kafka import KafkaConsumer, errors
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.partitioner import murmur2
@@ -43,6 +42,8 @@ REFUSALS: Final = (
 )
 
 Client = TypeVar("Client")
+
+_SCHEME: Final = "orchx-direct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def client_options(settings: KafkaSettings, role: str) -> dict[str, Any]:
         "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
         "metadata_max_age_ms": METADATA_AGE_MS,
         "security_protocol": settings.security_protocol,
+        "proxy_url": f"{_SCHEME}://",
     }
     if settings.ssl_cafile is not None:
         options["ssl_cafile"] = str(settings.ssl_cafile)
@@ -181,21 +183,17 @@ def partitions_of(consumer: KafkaConsumer, topic: str, timeout_ms: int) -> set[i
     return found
 
 
-class _Selector(selectors.DefaultSelector):
-    """Remembers its sockets: kafka-python drops those that cannot connect without closing them."""
+class _Socket(KafkaNetSocket):
+    """Closes what cannot connect: kafka-python (3.0.12) leaves that to the garbage collector."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: WeakSet[socket.socket] = WeakSet()
+    SCHEMES = (_SCHEME,)  # under which its own registry finds this class
 
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        self._seen.add(fileobj)
-        return super().register(fileobj, events, data)
-
-    def close(self) -> None:
-        super().close()
-        for each in list(self._seen):
-            each.close()
+    async def sock_connect(self, net: Any, sock: socket.socket, *where: Any, **options: Any) -> Any:
+        try:
+            return await super().sock_connect(net, sock, *where, **options)  # type: ignore[no-untyped-call]
+        except BaseException:
+            sock.close()
+            raise
 
 
 class _Manager(KafkaConnectionManager):
@@ -225,7 +223,7 @@ class _Attempt:
         self._client: KafkaNetClient | None = None
 
     def __call__(self, **configs: Any) -> KafkaNetClient:
-        net = NetworkSelector(**{**configs, "selector": _Selector})
+        net = NetworkSelector(**configs)
         self._manager = _Manager(net, **configs)
         self._client = KafkaNetClient(net=net, manager=self._manager)
         return self._client

@@ -126,9 +126,8 @@ def _partitions(name: str, partitions: Sequence[Mapping[str, Any]], needed: int)
 
 def needed_replicas(admin: KafkaAdminClient, names: Sequence[str]) -> Mapping[str, int]:
     """Return each topic's `min.insync.replicas`; nothing of a broker that does not tell."""
-    resources = [
-        ConfigResource(ConfigResourceType.TOPIC, name, configs={MIN_INSYNC: ""}) for name in names
-    ]
+    # All settings are asked for: Tansu hangs up on whoever names one.
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     try:
         found = admin.describe_configs(resources, config_filter="all").get("topic", {})
     except errors.UnknownTopicOrPartitionError:  # told by what describes them

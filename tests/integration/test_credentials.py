@@ -24,8 +24,9 @@ from tests.own_servers import OwnServer, own_kafka, own_mongodb, own_redis
 
 RIGHT = "right-Secr3t"
 WRONG = "wr0ng-secret"
+PREFIX = servers.own_name()  # one for all tests here: so is the database
 SASL = {
-    "listeners": "CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:0",
+    "listeners": "CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
     "advertised.listeners": "CLIENTS://127.0.0.1:{port}",
     "listener.security.protocol.map": "CLIENTS:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "CLIENTS",
@@ -89,7 +90,7 @@ class TestKafka:
         self, broker: OwnServer, changes: dict[str, object], named: str
     ) -> None:
         with pytest.raises(DriverError, match=named) as told:
-            ensure_topics(_kafka(broker.port, **changes))  # type: ignore[arg-type]
+            ensure_topics(_kafka(broker.port, request_timeout_ms=5_000, **changes))  # type: ignore[arg-type]
         assert RIGHT not in str(told.value)
         assert WRONG not in str(told.value)
 
@@ -156,7 +157,7 @@ def _settings(
     uri = f"mongodb://{user}:{mongo}@127.0.0.1:{mongod.port}/?replicaSet=orchx"
     return Settings(
         profile="kafka",
-        kafka=servers.apache_kafka(),
+        kafka=servers.apache_kafka(topic_prefix=PREFIX),
         redis=RedisSettings(url=SecretStr(f"redis://:{red}@127.0.0.1:{cache.port}/0")),
         mongodb=MongoSettings(uri=SecretStr(uri)),
     )

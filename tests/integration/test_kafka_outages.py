@@ -26,13 +26,7 @@ from tests.unit.engine.histories import simple_run, started, turn
 
 T = TypeVar("T")
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    # kafka-python leaves the sockets of refused connections to the garbage collector.
-    pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-    ),
-]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
