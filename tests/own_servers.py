@@ -22,7 +22,7 @@ from tools.services.redis_server import RedisServer
 from tools.services.running import SERVICES
 from tools.services.server import Launch, Server, UnobtainableError, output_of
 
-READY_TIMEOUT_S: Final = 120.0
+READY_TIMEOUT_S: Final = 240.0
 POLL_S: Final = 0.1
 HOW: Final = "start the servers with `make services`, or run `make test`"
 

@@ -7,12 +7,14 @@ in a thread.
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 from kafka import KafkaConsumer, errors
 from kafka.net.compat import KafkaNetClient
@@ -183,6 +185,23 @@ def partitions_of(consumer: KafkaConsumer, topic: str, timeout_ms: int) -> set[i
     return found
 
 
+class _Selector(selectors.DefaultSelector):
+    """Remembers its sockets: those that fail to shake hands over TLS are closed in the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: WeakSet[socket.socket] = WeakSet()
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        self._seen.add(fileobj)
+        return super().register(fileobj, events, data)
+
+    def close(self) -> None:
+        super().close()
+        for each in list(self._seen):
+            each.close()
+
+
 class _Socket(KafkaNetSocket):
     """Closes what cannot connect: kafka-python (3.0.12) leaves that to the garbage collector."""
 
@@ -223,7 +242,7 @@ class _Attempt:
         self._client: KafkaNetClient | None = None
 
     def __call__(self, **configs: Any) -> KafkaNetClient:
-        net = NetworkSelector(**configs)
+        net = NetworkSelector(**{**configs, "selector": _Selector})
         self._manager = _Manager(net, **configs)
         self._client = KafkaNetClient(net=net, manager=self._manager)
         return self._client

@@ -38,7 +38,7 @@ SASL = {
     ),
 }
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 def _kafka(port: int, password: str = RIGHT, **changes: object) -> KafkaSettings:

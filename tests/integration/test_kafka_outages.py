@@ -26,7 +26,7 @@ from tests.unit.engine.histories import simple_run, started, turn
 
 T = TypeVar("T")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

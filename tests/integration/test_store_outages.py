@@ -25,7 +25,7 @@ NO_ROOM = 14031
 NO_PRIMARY = 10107
 WRITES = ["insert", "update", "delete", "findAndModify"]
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
