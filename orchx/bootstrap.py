@@ -178,14 +178,14 @@ def build_dispatcher(
     stores = open_stores(settings)
     queue = stores.command_queue(consumes=True)
     membership = stores.membership()
-    now_ms = clock.now_ms()
+    ticks_ms = clock.ticks_ms()
     stations = Stations(
         [
             Station(
                 link=link,
                 capacity=settings.owners.shared_capacity if kind == "shared" else 1,
                 dedicated=kind == "dedicated",
-                last_contact_ms=now_ms,
+                last_contact_ms=ticks_ms,
             )
             for kind, links in (("shared", shared), ("dedicated", dedicated))
             for link in links
@@ -202,7 +202,7 @@ def build_dispatcher(
             memory_bytes=settings.admission.memory_bytes,
         ),
         resolver=Resolver(
-            KnownDefinitions(stores.catalog(), clock.now_ms), queue, stores.event_log()
+            KnownDefinitions(stores.catalog(), clock.ticks_ms), queue, stores.event_log()
         ),
         clock=clock,
         membership=membership,
@@ -245,7 +245,7 @@ def build_state_service(settings: Settings, sink: CommandSink) -> StateServicePa
     causes = Causes(
         log=log,
         queue=queue,
-        resolver=Resolver(KnownDefinitions(stores.catalog(), clock.now_ms), queue, log),
+        resolver=Resolver(KnownDefinitions(stores.catalog(), clock.ticks_ms), queue, log),
         sink=sink,
         clock=clock,
     )
@@ -347,6 +347,7 @@ def build_gateway(
 
     watcher = new_incarnation(f"gateway-{os.getpid()}")
     mail = DispatcherMail(link, watcher, clock)
+    probes = stores.probes()
     gateway = EngineGateway(
         queue=stores.command_queue(),
         log=stores.event_log(),
@@ -360,5 +361,7 @@ def build_gateway(
         barrier=up_to_date,
         exposition=exposition,
         partition_of=stores.partition_of,
+        probes=probes.needed,
+        advisory=probes.advisory,
     )
     return gateway, mail

@@ -8,10 +8,19 @@ Environment variables are `ORCHX_` plus the path with double underscores
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_KAFKA = "ORCHX_KAFKA__"
 
 
 class _Section(BaseModel):
@@ -191,6 +200,34 @@ class KafkaSettings(_Section):
     window_bytes: int = Field(
         268_435_456, ge=1_048_576, description="of the log's end that a process keeps in memory"
     )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Refuse settings that contradict each other, with the names of both."""
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError(
+                f"{_KAFKA}MIN_INSYNC_REPLICAS ({self.min_insync_replicas}) is more than "
+                f"{_KAFKA}REPLICATION_FACTOR ({self.replication_factor}): nothing would ever count"
+            )
+        has_login = self.sasl_username is not None and self.sasl_password is not None
+        if self.security_protocol.startswith("SASL") and not has_login:
+            raise ValueError(
+                f"{_KAFKA}SECURITY_PROTOCOL is {self.security_protocol}, which needs "
+                f"{_KAFKA}SASL_USERNAME and {_KAFKA}SASL_PASSWORD"
+            )
+        named = self.model_fields_set & {"sasl_mechanism", "sasl_username", "sasl_password"}
+        if named and not self.security_protocol.startswith("SASL"):
+            raise ValueError(
+                f"{', '.join(sorted(_KAFKA + one.upper() for one in named))} would not be used: "
+                f"{_KAFKA}SECURITY_PROTOCOL is {self.security_protocol}, and would have to be "
+                "SASL_PLAINTEXT or SASL_SSL"
+            )
+        if self.ssl_cafile is not None and not self.security_protocol.endswith("SSL"):
+            raise ValueError(
+                f"{_KAFKA}SSL_CAFILE would not be used: {_KAFKA}SECURITY_PROTOCOL is "
+                f"{self.security_protocol}, and would have to be SSL or SASL_SSL"
+            )
+        return self
 
 
 class RedisSettings(_Section):

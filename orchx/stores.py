@@ -10,27 +10,37 @@ import asyncio
 import hashlib
 import re
 import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from pydantic import SecretStr
 
+from orchx.adapters.disk_probe import DiskProbe
 from orchx.adapters.file_key_store import FileKeyStore
 from orchx.adapters.kafka_command_indexer import CommandIndexer
 from orchx.adapters.kafka_command_queue import KafkaCommandQueue
 from orchx.adapters.kafka_connection import partition_of
 from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_event_log import KafkaEventLog
+from orchx.adapters.kafka_inspection import inspect_kafka
 from orchx.adapters.kafka_membership import KafkaMembership
+from orchx.adapters.kafka_probe import KafkaProbe
 from orchx.adapters.kafka_recent_commands import RecentCommands
 from orchx.adapters.kafka_topics import ensure_topics
 from orchx.adapters.mongo_archive import MongoArchive
 from orchx.adapters.mongo_catalog import MongoCatalog
 from orchx.adapters.mongo_connection import MongoConnection
 from orchx.adapters.mongo_deliveries import MongoDeliveries
+from orchx.adapters.mongo_inspection import inspect_mongodb
 from orchx.adapters.mongo_installation import MongoInstallation, check_reach
 from orchx.adapters.mongo_key_store import MongoKeyStore
+from orchx.adapters.mongo_probe import MongoProbe
 from orchx.adapters.mongo_state_store import MongoStateStore
+from orchx.adapters.redis_connection import RedisConnection
+from orchx.adapters.redis_inspection import check_redis_version, inspect_redis
+from orchx.adapters.redis_probe import RedisProbe
 from orchx.adapters.redis_state_cache import RedisStateCache
 from orchx.adapters.sqlite_catalog import SqliteCatalog
 from orchx.adapters.sqlite_command_queue import SqliteCommandQueue
@@ -48,13 +58,23 @@ from orchx.ports.command_queue import CommandQueue
 from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
+from orchx.ports.inspection import Finding
 from orchx.ports.key_store import KeyStore
 from orchx.ports.membership import Membership
+from orchx.ports.probe import Probe
 from orchx.ports.state_store import StateStore
 from orchx.settings import Settings
 
 _UNNAMEABLE: Final = re.compile(r"[^a-zA-Z0-9._-]")
 API_KEYS_FILE: Final = "api-keys.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """By name: what must work for requests to be taken, and what is good to know about."""
+
+    needed: Mapping[str, Probe]
+    advisory: Mapping[str, Probe]
 
 
 class Stores(Protocol):
@@ -113,6 +133,10 @@ class Stores(Protocol):
         """Open what finds commands by id, where the queue itself cannot."""
         ...
 
+    def probes(self) -> Probes:
+        """Open what tells whether requests can be taken now."""
+        ...
+
 
 def open_stores(settings: Settings) -> Stores:
     """Return the stores of the settings' profile."""
@@ -150,17 +174,20 @@ async def prepare_stores(settings: Settings) -> Settings:
     await asyncio.to_thread(ensure_topics, settings.kafka)
     stores = KafkaStores(settings)
     log, cache = stores.event_log(), stores.cache()
+    redis = RedisConnection(settings.redis)
     try:
         count = await log.partitions()
         await stores.bind(count)
         ends = {partition: await log.last_offset(partition) for partition in range(count)}
         check_reach(await stores.archive().offsets(), ends)
+        await check_redis_version(redis)
         await cache.get(["any"], partition=0)
         webhooks = settings.webhooks
         if webhooks.secret is None:
             secret = await stores.agree_on_webhook_secret()
             webhooks = webhooks.model_copy(update={"secret": secret})
     finally:
+        await redis.close()
         await log.close()
         await cache.close()
         await stores.close()
@@ -181,6 +208,23 @@ async def stored_webhook_secret(settings: Settings) -> SecretStr | None:
         return await stores.webhook_secret()
     finally:
         await stores.close()
+
+
+async def inspect_servers(settings: Settings) -> Sequence[Finding]:
+    """Return what is to be said of the servers of the settings' profile; changes nothing."""
+    if settings.profile == "embedded":
+        return ()
+    mongodb, redis = MongoConnection(settings.mongodb), RedisConnection(settings.redis)
+    try:
+        kafka, *others = await asyncio.gather(
+            asyncio.to_thread(lambda: list(inspect_kafka(settings.kafka))),
+            inspect_mongodb(mongodb, settings.mongodb.database),
+            inspect_redis(redis),
+        )
+    finally:
+        await mongodb.close()
+        await redis.close()
+    return [*kafka, *others]
 
 
 class EmbeddedStores:
@@ -235,6 +279,10 @@ class EmbeddedStores:
 
     def command_indexer(self) -> None:
         """Return None: the file has an index."""
+
+    def probes(self) -> Probes:
+        """Open what looks at the disk."""
+        return Probes(needed={"disk": DiskProbe(self._settings.data_dir)}, advisory={})
 
     def _file(self, name: str) -> Path:
         return data_file(self._settings, name)
@@ -318,6 +366,16 @@ class KafkaStores:
     def command_indexer(self) -> CommandIndexer:
         """Open what feeds the index of commands."""
         return CommandIndexer(self._settings.kafka, self._mongodb, recent=self._recent)
+
+    def probes(self) -> Probes:
+        """Open what looks at the three servers; Redis only makes reads quick."""
+        return Probes(
+            needed={
+                "kafka": KafkaProbe(self._settings.kafka),
+                "mongodb": MongoProbe(self._mongodb),
+            },
+            advisory={"redis": RedisProbe(RedisConnection(self._settings.redis))},
+        )
 
     async def bind(self, partitions: int) -> None:
         """Have the database belong to this log; see `MongoInstallation.bind`."""

@@ -31,8 +31,14 @@ class ProjectorActor(Shell):
             "projector_gaps", "Records that could not be applied", lambda: self._projection.gaps
         )
         self.keep(self._projection.run())
+        self._indexer = parts.indexer
         if parts.indexer is not None:
+            self._index_lag = 0
+            self.metrics.gauge(
+                "command_index_lag", "Commands not in their index yet", lambda: self._index_lag
+            )
             self.keep(parts.indexer.run())
+            self.keep(self.every(1.0, self._measure_index))
         self.keep(self.every(1.0, self._measure))
         self.push_metrics()
         self.watch_over([names.DISPATCHER])  # which watches over all others
@@ -56,6 +62,10 @@ class ProjectorActor(Shell):
         """
         numbers = [int(partition)] if partition else None
         return _encode(await self._projection.barrier(numbers))
+
+    async def _measure_index(self) -> None:
+        if self._indexer is not None:
+            self._index_lag = await self._indexer.lag()
 
     async def metrics_pushed(self, process: str, exposition: bytes) -> None:
         """Take a process's metrics."""

@@ -65,7 +65,7 @@ class HttpTaskRunner:
 
     async def run(self, request: TaskRequest) -> TaskOutcome:
         """Make the call; whatever goes wrong is the outcome's error."""
-        started_ms = self._clock.now_ms()
+        started_ms = self._clock.ticks_ms()
         output: JSON = None
         error = None
         try:
@@ -78,7 +78,7 @@ class HttpTaskRunner:
             frame=request.frame,
             output=output,
             error=error,
-            duration_ms=max(0, self._clock.now_ms() - started_ms),
+            duration_ms=self._clock.ticks_ms() - started_ms,
             service=request.call.service,
         )
 

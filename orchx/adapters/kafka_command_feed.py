@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -208,6 +209,7 @@ class CommandFeed:
             self._signal()
 
     async def _follow(self) -> None:
+        convert = partial(receive, partitions=len(await self._reader.partitions()))
         self._reassigned, held = True, False
         while not self._closing:
             async with self._between_polls:
@@ -218,7 +220,7 @@ class CommandFeed:
                     held = not held
                     await self._reader.hold(held)
                 if self.window.next_offsets():
-                    batch = await self._reader.poll(receive, POLL_WAIT_MS)
+                    batch = await self._reader.poll(convert, POLL_WAIT_MS)
                     self.window.take(batch.items, batch.next_offsets)
                     self._failure = None
                     self._report(batch.items)

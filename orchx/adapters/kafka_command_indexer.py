@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -92,7 +93,8 @@ class CommandIndexer:
             await self._reader.follow(start)
             self._stored = start
         if self._unstored is None:
-            self._unstored = await self._reader.poll(receive, POLL_WAIT_MS)
+            convert = partial(receive, partitions=len(self._stored))
+            self._unstored = await self._reader.poll(convert, POLL_WAIT_MS)
         await self._store(self._unstored, self._stored)
         count = len(self._unstored.items)
         self._unstored = None

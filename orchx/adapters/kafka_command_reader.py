@@ -10,9 +10,13 @@ from typing import Any, Final, Generic, TypeVar
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import UnknownTopicOrPartitionError
 
-from orchx.adapters.kafka_connection import DRIVER_ERRORS, open_client, translated
+from orchx.adapters.kafka_connection import (
+    DRIVER_ERRORS,
+    open_client,
+    partitions_of,
+    translated,
+)
 from orchx.errors import DriverError
 from orchx.settings import KafkaSettings
 
@@ -170,10 +174,8 @@ class KafkaCommandReader:
             }
             consumer = open_client(KafkaConsumer, self._settings, self._role, **options)
             try:
-                # Asked right after connecting, for this call waits without a limit.
-                found = consumer.partitions_for_topic(self._topic)
-                if not found:
-                    raise UnknownTopicOrPartitionError(self._topic)
+                timeout_ms = self._settings.request_timeout_ms
+                found = partitions_of(consumer, self._topic, timeout_ms)
                 self._partitions = [TopicPartition(self._topic, one) for one in sorted(found)]
                 consumer.assign(self._partitions)  # what is assigned has its metadata kept fresh
             except DRIVER_ERRORS:

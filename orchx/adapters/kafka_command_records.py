@@ -89,8 +89,13 @@ def decode_command(payload: bytes | str) -> AnyCommand:
     return command
 
 
-def receive(record: ConsumerRecord) -> Received:
-    """Tell a command from a record that is none, or that no store could take."""
+def receive(record: ConsumerRecord, *, partitions: int) -> Received:
+    """Tell a command from a record that is none, stands astray, or that no store could take.
+
+    Args:
+        record: what was read.
+        partitions: how many the topic has.
+    """
     payload = record.value
     try:
         command = command_in(payload)
@@ -98,6 +103,10 @@ def receive(record: ConsumerRecord) -> Received:
         return PoisonedRecord(record=record, error=str(failure))
     if record.key != key_of(command):
         return PoisonedRecord(record=record, error="the key is not that of the command")
+    home = partition_of_command(command, partitions)
+    if record.partition != home:
+        error = f"the command's partition is {home} of {partitions}"
+        return PoisonedRecord(record=record, error=error)
     return ReceivedCommand(
         partition=record.partition,
         offset=record.offset,

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
-from kafka import errors
+from kafka import KafkaConsumer, errors
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.partitioner import murmur2
@@ -28,6 +30,7 @@ VERSION_MIN: Final = (2, 5)  # the first whose producers recover from a lost seq
 RECONNECT_MAX_MS: Final = 1_000  # a broker that is back is used within this time
 METADATA_AGE_MS: Final = 60_000
 PARTITIONS_CACHED: Final = 65_536
+METADATA_ASKS: Final = 2  # the first answer may be to a question from before ours
 
 DRIVER_ERRORS: Final = (errors.KafkaError, OSError, ValueError)
 """What kafka-python raises: its own errors, sockets' and TLS's, and of wrong options."""
@@ -41,6 +44,8 @@ REFUSALS: Final = (
 )
 
 Client = TypeVar("Client")
+
+_SCHEME: Final = "orchx-direct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ def client_options(settings: KafkaSettings, role: str) -> dict[str, Any]:
         "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
         "metadata_max_age_ms": METADATA_AGE_MS,
         "security_protocol": settings.security_protocol,
+        "proxy_url": f"{_SCHEME}://",
     }
     if settings.ssl_cafile is not None:
         options["ssl_cafile"] = str(settings.ssl_cafile)
@@ -125,6 +131,7 @@ def open_client(
     Raises:
         DriverError: no broker answered, or none that can be used.
     """
+    _check_certificates(settings)
     attempt = _Attempt()
     try:
         options = {**client_options(settings, role), **options, "kafka_client": attempt}
@@ -140,8 +147,46 @@ def open_client(
     return client
 
 
+def _check_certificates(settings: KafkaSettings) -> None:
+    """See that the file can be read and holds certificates: the client names neither."""
+    if settings.ssl_cafile is None:
+        return
+    try:
+        ssl.create_default_context(cafile=str(settings.ssl_cafile))
+    except OSError as error:  # `ssl.SSLError` is one
+        raise DriverError(
+            f"ORCHX_KAFKA__SSL_CAFILE ({settings.ssl_cafile}) cannot be used: "
+            f"{error.strerror or error}"
+        ) from error
+
+
+def partitions_of(consumer: KafkaConsumer, topic: str, timeout_ms: int) -> set[int]:
+    """Return a topic's partitions; the client's own call waits without a limit (3.0.12).
+
+    Args:
+        consumer: to be used by this thread alone.
+        topic: it is not made if it is missing.
+        timeout_ms: for each of at most `METADATA_ASKS` questions.
+
+    Raises:
+        KafkaError: the topic does not exist, or no broker answered in time.
+    """
+    cluster: Any = consumer._cluster  # type: ignore[attr-defined]
+    cluster.add_topic(topic)
+    for _ in range(METADATA_ASKS):
+        found: set[int] | None = cluster.partitions_for_topic(topic)
+        if found:
+            return found
+        future = cluster.request_update()
+        consumer._net.run(consumer._manager.wait_for, future, timeout_ms)  # type: ignore[attr-defined]
+    found = cluster.partitions_for_topic(topic)
+    if not found:
+        raise errors.UnknownTopicOrPartitionError(topic)
+    return found
+
+
 class _Selector(selectors.DefaultSelector):
-    """Remembers its sockets: kafka-python drops those that cannot connect without closing them."""
+    """Remembers its sockets: those that fail to shake hands over TLS are closed in the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,6 +200,19 @@ class _Selector(selectors.DefaultSelector):
         super().close()
         for each in list(self._seen):
             each.close()
+
+
+class _Socket(KafkaNetSocket):
+    """Closes what cannot connect: kafka-python (3.0.12) leaves that to the garbage collector."""
+
+    SCHEMES = (_SCHEME,)  # under which its own registry finds this class
+
+    async def sock_connect(self, net: Any, sock: socket.socket, *where: Any, **options: Any) -> Any:
+        try:
+            return await super().sock_connect(net, sock, *where, **options)  # type: ignore[no-untyped-call]
+        except BaseException:
+            sock.close()
+            raise
 
 
 class _Manager(KafkaConnectionManager):

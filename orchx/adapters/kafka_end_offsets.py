@@ -12,10 +12,15 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from kafka import KafkaConsumer, TopicPartition, errors
+from kafka import KafkaConsumer, TopicPartition
 
 from orchx.adapters.coalesced_query import CoalescedQuery
-from orchx.adapters.kafka_connection import DRIVER_ERRORS, open_client, translated
+from orchx.adapters.kafka_connection import (
+    DRIVER_ERRORS,
+    open_client,
+    partitions_of,
+    translated,
+)
 from orchx.errors import DriverError
 from orchx.settings import KafkaSettings
 
@@ -75,10 +80,7 @@ class EndOffsets:
 
     async def _ask_count(self, _: Collection[str]) -> int:
         def ask(consumer: KafkaConsumer) -> int:
-            found = consumer.partitions_for_topic(self._topic)
-            if not found:
-                raise errors.UnknownTopicOrPartitionError(self._topic)
-            return len(found)
+            return len(partitions_of(consumer, self._topic, self._settings.request_timeout_ms))
 
         return await self._run(ask)
 

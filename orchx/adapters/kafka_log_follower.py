@@ -101,12 +101,13 @@ class KafkaLogFollower:
     def receive(self, batches: Sequence[Batch]) -> None:
         """Take what was read into the window, and wake those who wait for it."""
         self._error = None
+        partitions = len(self._positions)
         for batch in batches:
             if batch.stand != self._stands[batch.partition]:
                 continue  # read before a seek
             for message in batch.messages:
                 try:
-                    self.window.add(turn_of(message))
+                    self.window.add(turn_of(message, partitions=partitions))
                 except PoisonedTurn as error:
                     self.skipped += 1
                     place = f"{message.topic}/{message.partition} at {message.offset}"

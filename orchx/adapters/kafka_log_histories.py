@@ -130,7 +130,11 @@ def _decoded(turns: Iterable[Turn], after_offset: int, limit: int | None) -> lis
 
 
 def decode(turn: Turn) -> Sequence[Record]:
-    """Return the turn's records; none, and a line in the log, if it is poisoned."""
+    """Return the turn's records; none, and a line in the log, if it is poisoned.
+
+    Raises:
+        NewerTurn: a newer orchx wrote it.
+    """
     try:
         return records_of(turn)
     except PoisonedTurn as error:

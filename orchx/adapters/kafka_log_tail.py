@@ -14,7 +14,13 @@ from kafka.consumer.fetcher import ConsumerRecord
 from orchx.adapters.kafka_connection import Topics
 from orchx.adapters.kafka_end_offsets import EndOffsets
 from orchx.adapters.kafka_log_reader import Batch, KafkaLogReader
-from orchx.adapters.kafka_records import TURN_OFFSETS, PoisonedTurn, records_of, turn_of
+from orchx.adapters.kafka_records import (
+    TURN_OFFSETS,
+    NewerTurn,
+    PoisonedTurn,
+    records_of,
+    turn_of,
+)
 from orchx.domain.events import Record
 from orchx.errors import DriverError, OrchxError, Unavailable
 from orchx.settings import KafkaSettings
@@ -79,14 +85,16 @@ class KafkaLogTail:
 
         Raises:
             Unavailable: there are records, and they did not come in time.
+            NewerTurn: what comes next was written by a newer orchx.
             DriverError: Kafka is out of reach.
         """
         if self._closed:
             raise DriverError("the log is closed")
+        count = await self._ends.partitions()
         async with self._turns.setdefault(partition, asyncio.Lock()):
             buffer = await self._buffer_at(after_offset // TURN_OFFSETS, partition)
             while True:
-                page = self._decoded(buffer, after_offset, limit)
+                page = self._decoded(buffer, after_offset, limit, count)
                 self._resume_if_room(partition, buffer)
                 if page or limit <= 0 or buffer.following >= buffer.end:
                     return page
@@ -150,7 +158,9 @@ class KafkaLogTail:
             # All are assigned, and those that nobody asks for are never fetched.
             self._reader.start(dict.fromkeys(partitions, 0), paused=list(partitions))
 
-    def _decoded(self, buffer: _Buffer, after_offset: int, limit: int) -> list[Record]:
+    def _decoded(
+        self, buffer: _Buffer, after_offset: int, limit: int, partitions: int
+    ) -> list[Record]:
         page: list[Record] = []
         poisoned: list[ConsumerRecord] = []
         size = 0
@@ -159,7 +169,11 @@ class KafkaLogTail:
                 break
             size += _size(message)
             try:
-                records = records_of(turn_of(message))
+                records = records_of(turn_of(message, partitions=partitions))
+            except NewerTurn:
+                if page:
+                    break  # what stands before it is whole
+                raise
             except PoisonedTurn as error:
                 self._skip(message, str(error))
                 poisoned.append(message)

@@ -5,12 +5,15 @@ Key: the workflow id. Value: JSON, to be read with any Kafka tool:
 `activates` repeats the epoch where a WorkflowActivated is among the events, and stands nowhere
 else, so that whoever looks for owners decodes few values.
 
-Whatever is not of this form is poison: it was written by something else, or is damaged. Every
-reader skips it by the rules of this file, so that all of them see the same log.
+Whatever is not of this form, or stands in another partition than its workflow's, is poison: it
+was written by something else, or is damaged. Every reader skips it by the rules of this file, so
+that all of them see the same log. What a newer orchx wrote is no poison: nobody goes on behind it
+who cannot read it.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,8 +21,9 @@ from typing import Final
 import msgspec
 from kafka.consumer.fetcher import ConsumerRecord
 
-from orchx.domain.events import AnyEvent, Record, WorkflowActivated
-from orchx.errors import Bug
+from orchx.adapters.kafka_connection import partition_of
+from orchx.domain.events import SCHEMA_VERSION, AnyEvent, Record, WorkflowActivated
+from orchx.errors import Bug, DriverError
 
 TURN_OFFSETS: Final = 4_096
 """How many of the log's offsets one Kafka offset stands for, whether there are records or not."""
@@ -38,6 +42,19 @@ class _Line(msgspec.Struct, array_like=True):
     event: AnyEvent
 
 
+class _LineVersion(msgspec.Struct, array_like=True):
+    """The same without what only its own release understands."""
+
+    seq: int
+    at_ms: int
+    traceparent: str | None
+    version: int
+
+
+class _Versions(msgspec.Struct):
+    records: list[_LineVersion]
+
+
 class _Value(msgspec.Struct):
     epoch: int
     owner: str
@@ -46,6 +63,7 @@ class _Value(msgspec.Struct):
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(_Value)
+_version_decoder: Final = msgspec.json.Decoder(_Versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,10 @@ class PoisonedTurn(Exception):
     """A Kafka record is no turn; the text says why."""
 
 
+class NewerTurn(DriverError):
+    """A turn is of a schema version that this release does not know: only a newer one may go on."""
+
+
 def encode_turns(records: Iterable[Record]) -> list[EncodedTurn]:
     """Return the Kafka records for an append, in the order of each workflow's first record.
 
@@ -103,10 +125,14 @@ def _encode(workflow_id: str, records: Sequence[Record]) -> EncodedTurn:
     return EncodedTurn(workflow_id, value, first.epoch if activated else 0)
 
 
-def turn_of(message: ConsumerRecord) -> Turn:
+def turn_of(message: ConsumerRecord, *, partitions: int) -> Turn:
     """Return the turn that a Kafka record holds; its events are not looked at yet.
 
     They are where somebody is activated: an epoch counts only where every reader sees it.
+
+    Args:
+        message: what was read.
+        partitions: how many the topic has.
 
     Raises:
         PoisonedTurn: it is none.
@@ -120,10 +146,14 @@ def turn_of(message: ConsumerRecord) -> Turn:
         workflow_id = str(key, "utf-8")
     except UnicodeDecodeError as error:
         raise PoisonedTurn("the key is no workflow id") from error
+    home = partition_of(workflow_id, partitions)
+    if message.partition != home:
+        raise PoisonedTurn(f"the workflow's partition is {home} of {partitions}")
     epoch = _activates(message.headers)
     turn = Turn(message.partition, message.offset, workflow_id, value, epoch)
     if epoch:
-        _decode(turn)
+        with contextlib.suppress(NewerTurn):  # whoever reads its events hears of it
+            _decode(turn)
     return turn
 
 
@@ -132,6 +162,7 @@ def records_of(turn: Turn) -> list[Record]:
 
     Raises:
         PoisonedTurn: it is none.
+        NewerTurn: a newer orchx wrote it.
     """
     value = _decode(turn)
     first = turn.offset * TURN_OFFSETS + 1
@@ -164,10 +195,29 @@ def _decode(turn: Turn) -> _Value:
     try:
         value = _decoder.decode(turn.value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        _check_version(turn, _versions(turn.value))
         raise PoisonedTurn(str(error)) from error
+    _check_version(turn, value.records)
     if not 1 <= len(value.records) <= TURN_RECORDS_MAX:
         raise PoisonedTurn(f"{len(value.records)} events in a turn")
     activated = any(type(line.event) is WorkflowActivated for line in value.records)
     if turn.activates != (value.epoch if activated else 0):
         raise PoisonedTurn(f"the header {ACTIVATES} does not fit the events")
     return value
+
+
+def _versions(value: bytes) -> Sequence[_LineVersion]:
+    try:
+        return _version_decoder.decode(value).records
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ()
+
+
+def _check_version(turn: Turn, lines: Iterable[_Line | _LineVersion]) -> None:
+    version = max((line.version for line in lines), default=SCHEMA_VERSION)
+    if version > SCHEMA_VERSION:
+        raise NewerTurn(
+            f"the log's partition {turn.partition} holds, at {turn.offset}, records of schema "
+            f"version {version} of {turn.workflow_id}; this release of orchx reads up to "
+            f"{SCHEMA_VERSION}: install the newer release that wrote them"
+        )

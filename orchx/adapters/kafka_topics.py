@@ -34,6 +34,7 @@ class _Wanted:
     def configs(self, settings: KafkaSettings) -> dict[str, str]:
         configs = {
             "cleanup.policy": self.cleanup,
+            "compression.type": "producer",  # else the broker packs every batch anew
             "max.message.bytes": str(MESSAGE_BYTES_MAX),
             "min.insync.replicas": str(settings.min_insync_replicas),
             "unclean.leader.election.enable": "false",
@@ -65,13 +66,39 @@ def ensure_topics(settings: KafkaSettings) -> None:
         admin.close()
 
 
-def _ensure(admin: KafkaAdminClient, settings: KafkaSettings) -> None:
+def existing_topics(admin: KafkaAdminClient, settings: KafkaSettings) -> dict[str, int]:
+    """Return the partition count of each topic that is there.
+
+    Raises:
+        KafkaError: Kafka does not tell.
+    """
+    return _partitions(admin, _names(settings))
+
+
+def topic_deviations(admin: KafkaAdminClient, settings: KafkaSettings) -> Iterator[str]:
+    """Yield a line for everything that is wrong with the topics, those that are missing included.
+
+    Raises:
+        KafkaError: Kafka does not tell.
+    """
+    there = existing_topics(admin, settings)
+    wanted = _wanted(there, settings)
+    yield from (f"{name} is missing" for name in wanted if name not in there)
+    found = {name: one for name, one in wanted.items() if name in there}
+    if found:
+        yield from _deviations(admin, found, settings)
+
+
+def _names(settings: KafkaSettings) -> tuple[str, ...]:
     topics = Topics(settings.topic_prefix)
-    names = (topics.events, topics.commands, topics.plans, topics.dead_letters)
-    there = _partitions(admin, names)
+    return topics.events, topics.commands, topics.plans, topics.dead_letters
+
+
+def _wanted(there: Mapping[str, int], settings: KafkaSettings) -> dict[str, _Wanted]:
+    topics = Topics(settings.topic_prefix)
     # The two go together: a workflow's commands and its events are served by one engine.
     count = there.get(topics.events) or there.get(topics.commands) or settings.partitions
-    wanted = {
+    return {
         topics.events: _Wanted(partitions=count, cleanup="delete", retention_ms=FOR_EVER),
         topics.commands: _Wanted(
             partitions=count, cleanup="delete", retention_ms=COMMANDS_RETENTION_MS
@@ -81,6 +108,12 @@ def _ensure(admin: KafkaAdminClient, settings: KafkaSettings) -> None:
             partitions=1, cleanup="delete", retention_ms=DEAD_LETTERS_RETENTION_MS
         ),
     }
+
+
+def _ensure(admin: KafkaAdminClient, settings: KafkaSettings) -> None:
+    names = _names(settings)
+    there = _partitions(admin, names)
+    wanted = _wanted(there, settings)
     _make(admin, {name: wanted[name] for name in names if name not in there}, settings)
     admin.wait_for_topics(list(names), timeout_ms=TOPIC_WAIT_S * 1000)
     found = list(_deviations(admin, wanted, settings))
@@ -145,7 +178,7 @@ def _config_deviations(
         found = configs.get(key, {}).get("value")
         if found is None or found == value:  # a broker that does not tell is believed
             continue
-        if key in ("cleanup.policy", "unclean.leader.election.enable"):
+        if not value.lstrip("-").isdigit():
             yield _line(name, key, found, value)
         elif not _enough(int(found), int(value)):
             yield _line(name, key, found, value if int(value) == FOR_EVER else f">= {value}")

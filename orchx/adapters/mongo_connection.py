@@ -41,6 +41,8 @@ T = TypeVar("T")
 URI: Final = "ORCHX_MONGODB__URI"
 DATABASE: Final = "ORCHX_MONGODB__DATABASE"
 POOL_CONNECTIONS_MAX: Final = 32
+VERSION_MIN: Final = "4.4"
+WIRE_VERSION_MIN: Final = 9  # that of 4.4, the first to wait for indexes on a majority
 LAYOUTS: Final = "layouts"
 """The collection that holds the version of every other's layout."""
 
@@ -76,6 +78,15 @@ class Layout:
     indexes: tuple[IndexModel, ...] = ()
     seeds: tuple[Mapping[str, Any], ...] = ()
     version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a server is: `status` is its answer to `connectionStatus`."""
+
+    version: str
+    replica_set: str
+    status: Mapping[str, Any]
 
 
 def translated(error: PyMongoError) -> OrchxError:
@@ -164,6 +175,30 @@ class MongoConnection:
                     write_concern=_WRITE_CONCERN,
                     read_preference=ReadPreference.PRIMARY,
                 )
+
+    async def facts(self) -> Facts:
+        """Return what the server says of itself and of this user.
+
+        Raises:
+            DriverError, Unavailable: it is out of reach, or cannot be used.
+        """
+        with self.translating(), pymongo.timeout(self._settings.timeout_ms / 1000):
+            database = self._database()
+            hello = await _check_server(database)
+            build = await database.client.admin.command("buildInfo")
+            status = await database.command("connectionStatus", showPrivileges=True)
+        return Facts(
+            version=str(build["version"]), replica_set=str(hello.get("setName", "")), status=status
+        )
+
+    async def ping(self, timeout_s: float) -> None:
+        """Return if a primary answers within `timeout_s`.
+
+        Raises:
+            DriverError, Unavailable: none does.
+        """
+        with self.translating(), pymongo.timeout(timeout_s):
+            await self._database().command("ping", read_preference=ReadPreference.PRIMARY)
 
     @contextmanager
     def translating(self) -> Iterator[None]:
@@ -256,10 +291,16 @@ class MongoConnection:
         return self._client
 
 
-async def _check_server(database: AsyncDatabase[Document]) -> None:
-    hello = await database.client.admin.command("hello")
+async def _check_server(database: AsyncDatabase[Document]) -> Document:
+    hello: Document = await database.client.admin.command("hello")
+    if hello.get("maxWireVersion", WIRE_VERSION_MIN) < WIRE_VERSION_MIN:
+        raise DriverError(
+            f"MongoDB {VERSION_MIN} or newer is needed; {URI} names an older one"
+            f" (wire version {hello['maxWireVersion']})"
+        )
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise DriverError(
             f"the MongoDB server that {URI} names is no member of a replica set;"
             " one member is enough, but without a set there are no transactions"
         )
+    return hello

@@ -69,7 +69,7 @@ class OpenApiDocuments:
         """
         key = str(url)
         kept = self._kept.get(key)
-        if kept is None or kept.until_ms <= self._clock.now_ms():
+        if kept is None or kept.until_ms <= self._clock.ticks_ms():
             task = self._fetching.get(key)
             if task is None:
                 task = asyncio.ensure_future(self._load(url))
@@ -93,7 +93,7 @@ class OpenApiDocuments:
         self._fetching.clear()
 
     async def _load(self, url: yarl.URL) -> _Kept:
-        key, expired, now_ms = str(url), self._expired, self._clock.now_ms()
+        key, expired, now_ms = str(url), self._expired, self._clock.ticks_ms()
         try:
             content = await self._fetch(url, MAX_DOCUMENT_BYTES)
             # Parsing a large document would hold up every other call.
@@ -111,7 +111,7 @@ class OpenApiDocuments:
 
     def _failed(self, key: str, fault: Fault) -> _Kept:
         """Return what is used of a document that cannot be had: the one before, for a while."""
-        now_ms, before = self._clock.now_ms(), self._kept.get(key)
+        now_ms, before = self._clock.ticks_ms(), self._kept.get(key)
         until_ms = now_ms + FAILED_MS
         if before is not None and before.document is not None:
             age_ms = now_ms - before.fetched_ms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -101,6 +101,21 @@ class RedisConnection:
                     return await client.evalsha(script.sha, len(keys), *keys, *arguments)
                 except exceptions.NoScriptError:  # this node has not seen it
                     return await client.eval(script.text, len(keys), *keys, *arguments)
+
+    async def facts(self) -> Mapping[str, Any]:
+        """Return what the server says of itself (`INFO`)."""
+        async with self._calls:
+            with _calling():
+                client: Any = self._open()
+                facts: Mapping[str, Any] = await client.info()
+        return facts
+
+    async def ping(self) -> None:
+        """Return if the server answers."""
+        async with self._calls:
+            with _calling():
+                client: Any = self._open()
+                await client.ping()
 
     async def keys(self, pattern: str) -> AsyncIterator[bytes]:
         """Yield the keys that match, on all nodes."""

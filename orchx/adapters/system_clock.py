@@ -1,4 +1,4 @@
-"""The clock on the wall."""
+"""The machine's clocks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class SystemClock:
     def now_ms(self) -> int:
         """Return the milliseconds since the Unix epoch."""
         return time.time_ns() // 1_000_000
+
+    def ticks_ms(self) -> int:
+        """Return the milliseconds since the machine was started."""
+        return time.monotonic_ns() // 1_000_000
 
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` seconds."""

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from orchx.cli import failures
 from orchx.cli.doctor_checks import Finding, Subject, examine
+from orchx.cli.environment_settings import read_settings
 from orchx.cli.failures import UsageError
 from orchx.cli.options import DEFAULT_DATA_DIR, ApiKey, DataDir, Json, Url
 from orchx.cli.screen import console, print_json
@@ -32,6 +33,8 @@ def doctor(
 ) -> None:
     """Look for what is wrong, and say what to do.
 
+    With ORCHX_PROFILE=kafka that includes Kafka, MongoDB and Redis, as the settings name them.
+
     Exit code 1 if a check failed; warnings alone are 0.
     """
     address = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
@@ -40,7 +43,9 @@ def doctor(
     except InvalidRequest as error:
         hint = f"Like {DEFAULT_URL}, given by --url or {URL_VARIABLE}."
         raise UsageError(f"{address}: is no address of a server", hint) from error
-    findings = list(examine(Subject(url=address, api_key=api_key, data_dir=data_dir)))
+    settings = read_settings()
+    subject = Subject(url=address, api_key=api_key, data_dir=data_dir, settings=settings)
+    findings = list(examine(subject))
     counts = Counter(finding.level for finding in findings)
     failed = counts["fail"] > 0
     if json_:

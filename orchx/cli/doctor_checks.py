@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import re
@@ -11,18 +12,20 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 from orchx.cli.installed import version_of
 from orchx.client import Client, RetryPolicy, Timeouts
 from orchx.client.models import Readiness
 from orchx.errors import OrchxError
+from orchx.ports.inspection import Finding as Finding
+from orchx.settings import Settings
 
 MIN_PYTHON: Final = (3, 11)
 GIB: Final = 1024**3
@@ -39,22 +42,13 @@ NETWORK_FILESYSTEMS: Final = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs",
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one check found; `advice` says what to do about a warning or failure."""
-
-    check: str
-    level: Literal["ok", "warn", "fail"]
-    detail: str
-    advice: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What to examine."""
 
     url: str
     api_key: str | None
     data_dir: Path
+    settings: Settings
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
@@ -68,6 +62,7 @@ def examine(subject: Subject) -> Iterator[Finding]:
     yield check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     yield check_haproxy(_haproxy_binary)
     yield check_wrk(shutil.which("wrk"))
+    yield from check_servers(subject.settings)
     state, server = check_server(subject)
     yield server
     yield check_port(subject.url, serving=state is not None)
@@ -200,6 +195,16 @@ def check_wrk(path: str | None) -> Finding:
         advice = "Only `make bench` needs it: apt-get install wrk."
         return Finding(check="wrk", level="warn", detail="not found", advice=advice)
     return Finding(check="wrk", level="ok", detail=path)
+
+
+def check_servers(settings: Settings) -> Sequence[Finding]:
+    """Check the servers of the profile: whether they answer, and are as orchx needs them."""
+    if settings.profile == "embedded":
+        return ()
+    # Not at the top: their drivers take a while to import, and few need them.
+    from orchx.stores import inspect_servers
+
+    return asyncio.run(inspect_servers(settings))
 
 
 def check_server(subject: Subject) -> tuple[Readiness | None, Finding]:

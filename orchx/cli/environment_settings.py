@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
 from orchx.cli.failures import UsageError
@@ -29,11 +30,18 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        told = [f"{_variable_of(fault['loc'])}: {fault['msg']}" for fault in faults]
+        told = [_told(fault) for fault in faults]
         raise UsageError("; ".join(told), _HINT) from error
     except SettingsError as error:
         names = " or ".join(_not_json(str(error))) or "a variable"
         raise UsageError(f"{names}: is not JSON, which a list or group has to be", _HINT) from error
+
+
+def _told(fault: ErrorDetails) -> str:
+    """Return a line for a fault; where settings contradict each other, the text names them."""
+    if fault["type"] == "value_error":
+        return fault["msg"].removeprefix("Value error, ")
+    return f"{_variable_of(fault['loc'])}: {fault['msg']}"
 
 
 def _variable_of(location: Sequence[str | int]) -> str:

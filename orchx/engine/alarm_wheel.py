@@ -50,7 +50,7 @@ class AlarmWheel(Generic[ItemT]):
         return sum(map(len, self._buckets.values()))
 
     def set(self, item: ItemT, due_ms: int) -> None:
-        """Ring for `item` at `due_ms` (epoch milliseconds), and at no other time."""
+        """Ring for `item` at `due_ms`, of the clock's ticks,, and at no other time."""
         tick = -(-due_ms // TICK_MS)
         if item.alarm_tick:
             if item.alarm_tick == tick:
@@ -99,7 +99,7 @@ class AlarmWheel(Generic[ItemT]):
     async def _sleep(self) -> None:
         while (tick := self._first_tick()) is not None:
             self._sleeping_until = tick
-            wait_ms = tick * TICK_MS - self._clock.now_ms()
+            wait_ms = tick * TICK_MS - self._clock.ticks_ms()
             if wait_ms > 0:
                 await self._clock.sleep(wait_ms / 1_000)
                 continue

@@ -207,7 +207,7 @@ class Dispatcher:
         if station is None:
             logger.warning("report of an unknown owner", owner=report.owner)
             return
-        station.last_contact_ms = self._clock.now_ms()
+        station.last_contact_ms = self._clock.ticks_ms()
         if report.hello or station.incarnation != report.incarnation:
             self.renewed(station, report.incarnation)
         for command_id in report.applied:

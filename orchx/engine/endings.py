@@ -40,7 +40,7 @@ class DispatcherMail:
         self._tasks: set[asyncio.Task[None]] = set()
         self._planned = False
         self._asked: asyncio.Task[None] | None = None
-        self._load_at_ms = 0
+        self._load_at_ms = -FRESH_MS  # in ticks
         self.load = Load(waiting=0, by_tenant={}, running=0)
         self.reachable = True
         self._troubles: dict[str, type[Exception]] = {}
@@ -81,7 +81,7 @@ class DispatcherMail:
 
         While the Dispatcher cannot be reached, nothing is asked and the old load holds.
         """
-        if self._clock.now_ms() - self._load_at_ms <= FRESH_MS:
+        if self._clock.ticks_ms() - self._load_at_ms <= FRESH_MS:
             return
         if self._asked is None or self._asked.done():
             self._asked = self._spawn(self._send([], []))
@@ -127,7 +127,7 @@ class DispatcherMail:
         except Exception as error:  # the edge: nobody above could send it again
             self._note("offer", error)
             return False
-        self._load_at_ms = self._clock.now_ms()
+        self._load_at_ms = self._clock.ticks_ms()
         self._troubles.pop("offer", None)
         return True
 

@@ -51,7 +51,7 @@ class Freshness:
         self._silent: set[int] = set()  # partitions whose projection has not answered of late
 
     async def as_of_ms(self, partition: int) -> int | None:
-        """Return a time all of whose records in a partition are projected; None: none is known."""
+        """Return a time, in ticks, all of whose records are projected; None: none is known."""
         if self._older_than(REFRESH_MS, partition):
             asking = self._ask(partition)
             if (
@@ -64,11 +64,11 @@ class Freshness:
 
     def _older_than(self, age_ms: int, partition: int) -> bool:
         as_of_ms = self._as_of_ms.get(partition)
-        return as_of_ms is None or self._clock.now_ms() - as_of_ms >= age_ms
+        return as_of_ms is None or self._clock.ticks_ms() - as_of_ms >= age_ms
 
     def _ask(self, partition: int) -> asyncio.Task[None] | None:
         """Return the question under way; None where one has just failed."""
-        asking, now_ms = self._asking.get(partition), self._clock.now_ms()
+        asking, now_ms = self._asking.get(partition), self._clock.ticks_ms()
         if asking is None:
             if 0 <= now_ms - self._tried_ms.get(partition, -REFRESH_MS) < REFRESH_MS:
                 return None

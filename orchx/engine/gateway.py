@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import msgspec
 
@@ -15,7 +16,8 @@ from orchx.domain.lineage import AcceptedRecords
 from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
 from orchx.engine.freshness import Barrier, Freshness
-from orchx.errors import DriverError, NotFound, OrchxError, StorageFull, TryLater, Unavailable
+from orchx.engine.readiness import ReadinessCheck
+from orchx.errors import DriverError, NotFound, StorageFull, TryLater, Unavailable
 from orchx.ports.catalog import Catalog
 from orchx.ports.clock import Clock
 from orchx.ports.command_queue import Accepted, CommandQueue
@@ -23,6 +25,7 @@ from orchx.ports.dead_letters import DeadLetters
 from orchx.ports.deliveries import Deliveries
 from orchx.ports.event_log import EventLog
 from orchx.ports.gateway import AgedSummary, HistoryPage, Learn, Readiness, ignore
+from orchx.ports.probe import Probe
 from orchx.ports.state_store import TERMINAL, Filter, Page, StateStore, WorkflowSummary
 from orchx.ports.supervision import Ending
 
@@ -32,7 +35,6 @@ HISTORY_BYTES = 8 * 1_048_576  # of one page
 RECHECK_S = 2.0
 FOLLOW_INTERVAL_S = 0.1
 HEARTBEAT_S = 10.0
-READY_TIMEOUT_S = 2.0
 STRONG_READ_S = 5.0
 """How long a strongly consistent read waits for the projection."""
 
@@ -45,6 +47,8 @@ class EngineGateway:
         barrier: returns when the projection holds all that is in the log now.
         exposition: collects the metrics of all processes.
         partition_of: says in which partition of the log a workflow is.
+        probes: further parts that have to work for a request to be taken.
+        advisory: and what is told with them, though it need not.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class EngineGateway:
         barrier: Barrier,
         exposition: Callable[[], Awaitable[bytes]],
         partition_of: Callable[[str], int] = lambda _: 0,
+        probes: Mapping[str, Probe] = MappingProxyType({}),
+        advisory: Mapping[str, Probe] = MappingProxyType({}),
     ) -> None:
         self.catalog = catalog
         self.deliveries = deliveries
@@ -77,6 +83,17 @@ class EngineGateway:
         self._partition_of = partition_of
         self._freshness = Freshness(barrier, clock)
         self._recent: OrderedDict[str, m.StartWorkflow] = OrderedDict()
+        self._readiness = ReadinessCheck(
+            {
+                "queue": queue.backlog,
+                "log": log.last_offset,
+                "projection": barrier,
+                "dispatcher": lambda: mail.unknown(""),
+                **{name: probe.check for name, probe in probes.items()},
+            },
+            clock,
+            advisory={name: probe.check for name, probe in advisory.items()},
+        )
 
     async def submit(self, commands: Sequence[m.AnyCommand]) -> Sequence[Accepted]:
         """Admit, make durable, hand over."""
@@ -197,7 +214,7 @@ class EngineGateway:
         found = await self.show(workflow_id)
         if found.status in TERMINAL:  # nothing comes after that
             return AgedSummary(summary=found, age_ms=0)
-        age_ms = None if as_of_ms is None else max(0, self._clock.now_ms() - as_of_ms)
+        age_ms = None if as_of_ms is None else max(0, self._clock.ticks_ms() - as_of_ms)
         return AgedSummary(summary=found, age_ms=age_ms)
 
     async def _show_latest(self, workflow_id: str, partition: int) -> WorkflowSummary:
@@ -274,28 +291,12 @@ class EngineGateway:
             await self._clock.sleep(FOLLOW_INTERVAL_S)
 
     async def ready(self) -> Readiness:
-        """Ask each part, within a limit."""
-        parts = {
-            "queue": await _state(self._queue.backlog()),
-            "log": await _state(self._log.last_offset()),
-            "projection": await _state(self._barrier()),
-            "dispatcher": await _state(self._mail.unknown("")),
-        }
-        return Readiness(ready=all(state == "ok" for state in parts.values()), parts=parts)
+        """Ask each part, within a limit, and no more often than once a second."""
+        return await self._readiness.ready()
 
     async def metrics(self) -> bytes:
         """Return the exposition of all processes."""
         return await self._exposition()
-
-
-async def _state(question: Awaitable[object]) -> str:
-    try:
-        await asyncio.wait_for(question, READY_TIMEOUT_S)
-    except TimeoutError:
-        return f"no answer within {READY_TIMEOUT_S:g} s"
-    except OrchxError as error:
-        return str(error)
-    return "ok"
 
 
 def _not_strong(why: str) -> Unavailable:

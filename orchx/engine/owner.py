@@ -89,7 +89,8 @@ class Owner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._round_planned = False
         self._checks = 0  # how many look for superseded workflows before anything is decided
-        self._lease_until_ms = clock.now_ms() + settings.lease_ms
+        self._lease_until_ms = clock.ticks_ms() + settings.lease_ms
+        self._called: set[tuple[str, int, int]] = set()  # calls that the last sweep found open
         self._closed = False
 
     # -- what others send -----------------------------------------------------------------
@@ -137,9 +138,7 @@ class Owner:
     async def release(self, workflow_ids: Sequence[str]) -> None:
         """Let go of workflows that another engine is to own.
 
-        A turn that is being stored has no effects any more: its events count, if they are in
-        the log before the claim of the new owner, which then has them. What is being taken up
-        is waited for, that its claim does not come after the new owner's.
+        Turns being stored have no effects any more. What is being taken up is waited for.
         """
         leaving = set(workflow_ids)
         opening = [self._openings[key] for key in leaving if key in self._openings]
@@ -147,10 +146,8 @@ class Owner:
             _, late = await asyncio.wait(opening, timeout=RELEASE_LIMIT_S)
             if late:
                 logger.warning("workflows still being taken up", count=len(late))
-        for workflow_id in leaving:
-            live = self._live.get(workflow_id)
-            if live is not None:
-                self._drop(live)
+        for workflow_id in leaving & self._live.keys():
+            self._drop(self._live[workflow_id])
 
     def states(self) -> Mapping[str, WorkflowState]:
         """Return the live states by workflow id: for checks and views, not to be changed."""
@@ -192,7 +189,7 @@ class Owner:
     def _own(self, live: Live, opening: Turn | None, waiting: Iterable[Assignment]) -> None:
         self._live[live.workflow_id] = live
         live.watched = any(assignment.watched for assignment in waiting)
-        live.touched_ms = self._clock.now_ms()
+        live.touched_ms = self._clock.ticks_ms()
         if opening is not None:
             self._take_over(live, opening)
             self._outbox.applied(live.workflow_id)
@@ -246,7 +243,7 @@ class Owner:
         self._round_planned = False
         if self._closed or not self._ready:
             return
-        if self._checks or self._clock.now_ms() >= self._lease_until_ms:
+        if self._checks or self._clock.ticks_ms() >= self._lease_until_ms:
             self._round_planned = True
             interval_s = self._sweep.interval_ms / 1000
             asyncio.get_running_loop().call_later(interval_s, self._start_round)
@@ -340,7 +337,7 @@ class Owner:
                 self._outbox.applied(message.id)
         live.taken.clear()
         live.busy = False
-        live.touched_ms = self._clock.now_ms()
+        live.touched_ms = self._clock.ticks_ms()
         if not self._retire_if_over(live) and live.mailbox:
             self._make_ready(live)
 
@@ -408,12 +405,12 @@ class Owner:
             self._arm_timer(live)
 
     def _renew_lease(self) -> None:
-        now_ms = self._clock.now_ms()
-        if now_ms >= self._lease_until_ms and self._live:
+        ticks_ms = self._clock.ticks_ms()
+        if ticks_ms >= self._lease_until_ms and self._live:
             # others may own what is here: nothing is decided before that is known
             self._checks += 1
             self._spawn(self._let_go_of_superseded(list(self._live), holds_rounds=True))
-        self._lease_until_ms = now_ms + self._settings.lease_ms
+        self._lease_until_ms = ticks_ms + self._settings.lease_ms
 
     async def _let_go_of_superseded(
         self, workflow_ids: Sequence[str], *, holds_rounds: bool = False
@@ -435,8 +432,7 @@ class Owner:
         """Let go of what others took, passivate what only waits, have lost calls made again."""
         if self._live:
             await self._let_go_of_superseded(list(self._live))
-        now_ms = self._clock.now_ms()
-        idle_since_ms = now_ms - self._settings.passivate_after_ms
+        idle_since_ms = self._clock.ticks_ms() - self._settings.passivate_after_ms
         letting_go: list[tuple[Live, Turn]] = []
         for live in self._live.values():
             if live.busy or live.touched_ms > idle_since_ms or not live.state.only_waits():
@@ -447,14 +443,23 @@ class Owner:
             letting_go.append((live, turn))
         if letting_go:
             await self._commit(letting_go)
-        await self._find_lost_calls(now_ms - self._sweep.interval_ms)
+        await self._find_lost_calls(self._clock.now_ms() - self._sweep.interval_ms)
 
     async def _find_lost_calls(self, before_ms: int) -> None:
-        """Ask every pool whether it has what this owner waits for."""
+        """Ask every pool whether it has what this owner waits for.
+
+        That is what was begun before a time, or, for somebody may have set the clock back since,
+        what the last sweep found too.
+        """
         waiting: dict[str, dict[str, Live]] = {}
+        found, self._called = self._called, set()
         for live in self._live.values():
             for frame in live.state.executing():
-                if frame.call is not None and frame.started_at_ms <= before_ms:
+                if frame.call is None:
+                    continue
+                call = (live.workflow_id, frame.id, frame.started_at_ms)
+                self._called.add(call)
+                if frame.started_at_ms <= before_ms or call in found:
                     key = idempotency_key(live.workflow_id, frame.reference, frame.iteration)
                     execution = execution_name(live.workflow_id, frame.id, key)
                     waiting.setdefault(frame.call.pool, {})[execution] = live

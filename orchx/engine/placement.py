@@ -21,7 +21,7 @@ class Entry:
 
     `owner` is where it is placed, None while it waits for a place or is passive;
     `commands` are the ids of those not yet known to be in the log, oldest first, `sent_ms`
-    when they were last sent; `bytes` is about what it was started with.
+    when they were last sent, in ticks; `bytes` is about what it was started with.
     """
 
     workflow_id: str
@@ -48,7 +48,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Station:
-    """One owner, as the Dispatcher sees it."""
+    """One owner, as the Dispatcher sees it; `last_contact_ms` is in ticks."""
 
     link: OwnerLink
     capacity: int

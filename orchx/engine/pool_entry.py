@@ -29,11 +29,12 @@ class PoolEntry:
     """One execution: what was asked, by whom, and how far it is.
 
     `owner` is the last one that asked for it: after a takeover the outcome goes to the new
-    owner. Times are epoch milliseconds.
+    owner. Times are the pool's ticks.
     """
 
     __slots__ = (
         "alarm_tick",
+        "deadline_ms",
         "execution",
         "gate",
         "has_begun",
@@ -62,6 +63,7 @@ class PoolEntry:
         self.gate = gate
         self.number = number
         self.queued_ms = now_ms
+        self.deadline_ms: int | None = None
         self.started_ms = 0
         self.heartbeat_ms: int | None = None
         self.state = EntryState.QUEUED

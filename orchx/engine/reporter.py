@@ -74,7 +74,7 @@ class Reporter:
 
     def serve(self, partitions: Collection[int]) -> None:
         """Say which partitions this engine serves; to be said again within the lease."""
-        self._reports_until_ms = self._clock.now_ms() + self._lease_ms if 0 in partitions else 0
+        self._reports_until_ms = self._clock.ticks_ms() + self._lease_ms if 0 in partitions else 0
 
     async def run(self) -> NoReturn:
         """Collect and send while this is the engine that does; ended from outside."""
@@ -94,7 +94,7 @@ class Reporter:
                 work.result()
 
     def _is_chosen(self) -> bool:
-        return self._clock.now_ms() < self._reports_until_ms
+        return self._clock.ticks_ms() < self._reports_until_ms
 
     async def _report(self) -> NoReturn:
         async with asyncio.TaskGroup() as group:

@@ -269,7 +269,7 @@ class Roster:
             self._send(entry, commands or [None])
         elif not entry.fetching:
             entry.fetching = True
-            entry.sent_ms = self._clock.now_ms()
+            entry.sent_ms = self._clock.ticks_ms()
             task = asyncio.get_running_loop().create_task(self._fetch_and_send(entry))
             self._fetches.add(task)
             task.add_done_callback(self._fetches.discard)
@@ -318,7 +318,7 @@ class Roster:
     def _send(self, entry: Entry, commands: Iterable[AnyCommand | None]) -> None:
         if entry.owner is None:
             raise Bug(f"{entry.workflow_id} has no owner to send to")
-        entry.sent_ms = self._clock.now_ms()
+        entry.sent_ms = self._clock.ticks_ms()
         batch = self._outgoing.setdefault(entry.owner, [])
         for command in commands:
             batch.append(

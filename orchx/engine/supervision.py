@@ -195,11 +195,11 @@ class Supervision:
         if self._dispatcher.held:
             self._state.serve(self._dispatcher.held)
         await self._reconcile_all()
-        now_ms = self._clock.now_ms()
+        ticks_ms = self._clock.ticks_ms()
         for station in self._roster.stations:
             for workflow_id in list(station.held):
                 entry = self._roster.entries[workflow_id]
-                if entry.commands and now_ms - entry.sent_ms > RESEND_AFTER_MS:
+                if entry.commands and ticks_ms - entry.sent_ms > RESEND_AFTER_MS:
                     self._roster.resend(entry)
         self._roster.place_soon()
         self._dispatcher.watchers.forget_silent()
@@ -210,7 +210,7 @@ class Supervision:
 
     async def _reconcile(self, station: Station) -> None:
         """Compare with one owner; one that stays silent beyond its lease loses everything."""
-        asked_ms = self._clock.now_ms()
+        asked_ms = self._clock.ticks_ms()
         expected = list(station.held)
         try:
             status = await station.link.reconcile(expected)
@@ -235,7 +235,7 @@ class Supervision:
                 self._roster.settle_at(entry, station)
 
     def _silent(self, station: Station) -> None:
-        silent_ms = self._clock.now_ms() - station.last_contact_ms
+        silent_ms = self._clock.ticks_ms() - station.last_contact_ms
         if silent_ms <= self._owners.lease_ms or not station.reachable:
             return
         station.reachable = False

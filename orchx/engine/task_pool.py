@@ -2,7 +2,8 @@
 
 One event loop, no locks. A call costs one asyncio task and, where it has no limits, no
 queue: it starts in `submit`. Whatever else happens to an execution, its owner gets
-exactly one outcome per dispatch, unless it was abandoned or the pool closed.
+exactly one outcome per dispatch, unless it was abandoned or the pool closed. Times in
+here are the clock's ticks.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class TaskPool:
 
     def submit(self, requests: Sequence[TaskRequest]) -> None:
         """Take a batch. Never blocks; what cannot be taken gets its outcome at once."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.ticks_ms()
         # With room for all of them their order does not matter, and nothing needs to queue.
         is_roomy = len(requests) <= self._free
         self.stats.submitted += len(requests)
@@ -95,6 +96,8 @@ class TaskPool:
             gate = self._queues.gate(request.call.service)
             self._number += 1
             entry = PoolEntry(request, execution, gate, self._number, now_ms)
+            if request.deadline_at_ms is not None:
+                entry.deadline_ms = now_ms + request.deadline_at_ms - self._clock.now_ms()
             if is_roomy and gate is None and not self._is_draining:
                 self._entries[execution] = entry
                 self._start(entry, now_ms)
@@ -104,7 +107,7 @@ class TaskPool:
 
     def abandon(self, executions: Sequence[str]) -> None:
         """Stop what nobody waits for any more; it gets no outcome."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.ticks_ms()
         for execution in executions:
             entry = self._entries.get(execution)
             if entry is None:
@@ -130,7 +133,7 @@ class TaskPool:
         """Note that a running execution is alive. Safe to call from any thread."""
         entry = self._entries.get(execution)
         if entry is not None:
-            entry.heartbeat_ms = self._clock.now_ms()
+            entry.heartbeat_ms = self._clock.ticks_ms()
 
     # --- what an operator asks ----------------------------------------------------------
 
@@ -139,7 +142,7 @@ class TaskPool:
 
         A service that is gone keeps its limits until its last call has ended.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.ticks_ms()
         for gate in self._queues.update_services(services, now_ms):
             self._wheel.clear(gate)
         self._pump(now_ms)
@@ -158,12 +161,12 @@ class TaskPool:
             return False
         gate.is_paused = False
         self._queues.wake(gate)
-        self._pump(self._clock.now_ms())
+        self._pump(self._clock.ticks_ms())
         return True
 
     def queues(self) -> list[QueueView]:
         """Describe every queue: the services' by name, then that of all other calls."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.ticks_ms()
         running = sum(
             entry.gate is None and entry.state is not EntryState.QUEUED
             for entry in [*self._entries.values(), *self._overdue]
@@ -174,6 +177,7 @@ class TaskPool:
 
     def running(self) -> list[RunningView]:
         """Describe what runs, the oldest first."""
+        wall_ms = self._clock.now_ms() - self._clock.ticks_ms()
         return [
             RunningView(
                 execution=entry.execution,
@@ -182,8 +186,8 @@ class TaskPool:
                 service=entry.request.call.service,
                 owner=entry.owner,
                 attempt=entry.request.attempt,
-                started_ms=entry.started_ms,
-                heartbeat_ms=entry.heartbeat_ms,
+                started_ms=wall_ms + entry.started_ms,
+                heartbeat_ms=None if entry.heartbeat_ms is None else wall_ms + entry.heartbeat_ms,
             )
             for entry in sorted(self._entries.values(), key=lambda entry: entry.started_ms)
             if entry.state is EntryState.RUNNING
@@ -243,8 +247,8 @@ class TaskPool:
             return
         self._entries[entry.execution] = entry
         self._queues.push(entry)
-        if entry.request.deadline_at_ms is not None:
-            self._wheel.set(entry, entry.request.deadline_at_ms)
+        if entry.deadline_ms is not None:
+            self._wheel.set(entry, max(entry.deadline_ms, 1))
 
     def _pump(self, now_ms: int) -> None:
         """Begin calls until slots, or calls that may begin, run out."""
@@ -264,7 +268,7 @@ class TaskPool:
 
     def _start(self, entry: PoolEntry, now_ms: int) -> None:
         request = entry.request
-        deadline_ms = request.deadline_at_ms
+        deadline_ms = entry.deadline_ms
         if deadline_ms is not None and deadline_ms <= now_ms:
             self._expire_queued(entry, now_ms)
             return
@@ -302,7 +306,7 @@ class TaskPool:
 
     def _ended(self, entry: PoolEntry, outcome: TaskOutcome | None) -> None:
         """A call is over: free its slot, report it, begin the next."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.ticks_ms()
         state = entry.state
         if state is EntryState.GONE:
             return
@@ -347,7 +351,7 @@ class TaskPool:
     # --- alarms -------------------------------------------------------------------------
 
     def _ring(self, item: PoolEntry | ServiceGate) -> None:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.ticks_ms()
         if isinstance(item, ServiceGate):
             self._queues.wake(item)
         elif item.state is EntryState.QUEUED:

@@ -58,7 +58,7 @@ class Watchdog:
         patience_ms = self._start_ms
         while True:
             await self._clock.sleep(self._interval_s)
-            asked_ms = self._clock.now_ms()
+            asked_ms = self._clock.ticks_ms()
             try:
                 await process.alive()
                 since_ms, patience_ms = None, self._patience_ms

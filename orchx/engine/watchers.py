@@ -17,11 +17,11 @@ class Watcher:
 
     __slots__ = ("endings", "seen_ms", "waiter", "wanted")
 
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, seen_ms: int) -> None:
         self.wanted: set[str] = set()
         self.endings: list[Ending] = []
         self.waiter: asyncio.Future[None] | None = None
-        self.seen_ms = now_ms
+        self.seen_ms = seen_ms  # in ticks
 
 
 class Watchers:
@@ -89,7 +89,7 @@ class Watchers:
 
     def forget_silent(self) -> None:
         """Drop watchers that have not asked for long."""
-        oldest_ms = self._clock.now_ms() - FORGET_AFTER_MS
+        oldest_ms = self._clock.ticks_ms() - FORGET_AFTER_MS
         for watcher_id, watcher in list(self._watchers.items()):
             if watcher.seen_ms < oldest_ms and watcher.waiter is None:
                 del self._watchers[watcher_id]
@@ -97,9 +97,9 @@ class Watchers:
                     self._drop(watcher_id, workflow_id)
 
     def _watcher(self, watcher_id: str) -> Watcher:
-        now_ms = self._clock.now_ms()
+        seen_ms = self._clock.ticks_ms()
         watcher = self._watchers.get(watcher_id)
         if watcher is None:
-            watcher = self._watchers[watcher_id] = Watcher(now_ms)
-        watcher.seen_ms = now_ms
+            watcher = self._watchers[watcher_id] = Watcher(seen_ms)
+        watcher.seen_ms = seen_ms
         return watcher

@@ -138,7 +138,7 @@ class Gateway(Protocol):
         ...
 
     async def ready(self) -> Readiness:
-        """Say whether requests can be taken."""
+        """Say whether a request could be taken now; what is said may be a second old."""
         ...
 
     async def metrics(self) -> bytes:

@@ -24,6 +24,15 @@ from orchx.testing.simulated_shape import (
 MAX_CRASHES = 16
 """Processes killed in one simulation, times the harm."""
 
+SKEW_MS = 150
+"""How far a clock is off that nobody sets."""
+
+CLOCK_SET_CHANCE = 0.5
+"""Of a clock being set, each time harm may be done."""
+
+POOL_CLOCK_SET_MS = 3_600_000
+"""By how much that of a pool may be set, and left wrong: nothing there is due at a date."""
+
 
 class Chaos:
     """Kills processes, cuts links, and makes disks, network and services misbehave.
@@ -31,6 +40,7 @@ class Chaos:
     Args:
         plan: decides what this seed is like.
         chance: decides what happens when.
+        clocks: decides whether clocks are set, when and how.
         note: takes a line for the trace.
     """
 
@@ -41,13 +51,17 @@ class Chaos:
         *,
         plan: random.Random,
         chance: random.Random,
+        clocks: random.Random,
         note: Callable[[str], None],
     ) -> None:
         self._cluster = cluster
         self._services = services
         self._plan = plan
         self._chance = chance
+        self._clocks = clocks
         self._note = note
+        self.clock_set_ms = clocks.choice((0, 0, 2_000, 30_000))
+        """By how much a clock on a wall may be set forwards or backwards at once."""
         # One seed in eight knows no faults, one in eight all of them at their worst.
         self._harm = plan.choice((0.0, 0.1, 0.3, 0.3, 0.6, 0.6, 1.0, 1.5))
         self._doubles = plan.choice((0.0, 0.3, 0.8))  # of the crashes
@@ -89,6 +103,17 @@ class Chaos:
             look()
             if self._chance.random() < self._harm * 0.8:
                 self._do_harm()
+            self._set_a_clock()
+
+    def _set_a_clock(self) -> None:
+        alive = self._cluster.alive()
+        if self.clock_set_ms and alive and self._clocks.random() < CLOCK_SET_CHANCE:
+            process = self._clocks.choice(alive)
+            is_pool = process.name in POOLS.values()
+            limit_ms = POOL_CLOCK_SET_MS if is_pool else self.clock_set_ms
+            skew_ms = self._clocks.randrange(-limit_ms, limit_ms + 1)
+            self._note(f"set the clock of {process.incarnation} skew={skew_ms}")
+            process.clock.set_skew(skew_ms)
 
     def _do_harm(self) -> None:
         cluster, chance = self._cluster, self._chance
@@ -127,6 +152,8 @@ class Chaos:
         cluster.accidents.left = 0
         for process in cluster.network.processes.values():
             process.fuse = None
+            if self.clock_set_ms and process.name not in POOLS.values():
+                process.clock.set_skew(self._clocks.randrange(-SKEW_MS, SKEW_MS + 1))
         cluster.start_all()
         self._services.mood = Mood()
 

@@ -34,7 +34,7 @@ INVARIANTS: Mapping[int, str] = {
 }
 
 MAX_SKEW_MS = 400
-"""How far apart two simulated clocks may be."""
+"""How far apart two simulated clocks may be that nobody sets."""
 
 LATE_LIMIT_MS = 40_000
 """How late a timer may be once nothing fails any more."""
@@ -105,6 +105,8 @@ class InvariantChecker:
         self.acknowledged: dict[str, m.AnyCommand] = {}
         self.last_accepted_ms = 0
         self._now_ms = now_ms
+        self.ahead_ms = MAX_SKEW_MS
+        """How far ahead of the true time a record may be dated."""
         self._plan_of = plan_of
         self._effect_count = effect_count
         self._fail = fail
@@ -191,7 +193,7 @@ class InvariantChecker:
 
     def _check_accepted(self, track: Track, record: e.Record) -> None:
         event, state = record.event, track.state
-        if record.at_ms > self._now_ms() + MAX_SKEW_MS:
+        if record.at_ms > self._now_ms() + self.ahead_ms:
             self._violated(6, track, f"a record from the future: {record.at_ms}")
         if state.terminal and not isinstance(event, e.WorkflowActivated):
             self._violated(5, track, f"{e.type_of(event)} after the end")

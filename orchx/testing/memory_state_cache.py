@@ -44,7 +44,7 @@ class MemoryStateCache:
         for key in workflow_ids:
             if key not in found:
                 known.leases.setdefault(key, lease)
-        age_ms = self._clock.now_ms() - known.at_ms
+        age_ms = self._clock.ticks_ms() - known.at_ms
         view = CacheView(offset=known.offset, age_ms=age_ms, found=found, lease=lease)
         await reach(self._on_io, "state_cache.get:after")
         return view
@@ -66,7 +66,7 @@ class MemoryStateCache:
         self, summaries: Sequence[WorkflowSummary], *, after: int, offset: int, partition: int
     ) -> None:
         """Keep what changed in a partition between two offsets."""
-        taken, at_ms = tuple(summaries), self._clock.now_ms()
+        taken, at_ms = tuple(summaries), self._clock.ticks_ms()
         await reach(self._on_io, "state_cache.put:before")
         known = self._partitions.get(partition)
         if known is None or known.offset != after:

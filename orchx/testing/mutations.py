@@ -30,6 +30,7 @@ from orchx.engine.owner_rules import ending_of
 from orchx.ports.command_queue import Accepted
 from orchx.testing.memory_command_queue import MemoryCommandQueue
 from orchx.testing.memory_event_log import MemoryEventLog
+from orchx.testing.simulated_loop import SimulatedClock
 from orchx.testing.simulated_process import CURRENT
 
 DELAY_S = 0.05
@@ -175,6 +176,10 @@ def _hand_no_event_on() -> Any:
     return patch.object(dispatcher_module, "relayed_commands", lambda command, partitions: [])
 
 
+def _measure_on_the_wall() -> Any:
+    return patch.object(SimulatedClock, "ticks_ms", SimulatedClock.now_ms)
+
+
 MUTATIONS: Final[Mapping[str, Callable[[], Any]]] = {
     "skip-epoch-check": _skip_the_epoch_check,
     "ack-before-queue": _acknowledge_before_the_queue_has_it,
@@ -188,6 +193,7 @@ MUTATIONS: Final[Mapping[str, Callable[[], Any]]] = {
     "early-timers": _fire_timers_early,
     "orphan-children": _leave_children_to_the_owner,
     "relay-nothing": _hand_no_event_on,
+    "measure-on-the-wall": _measure_on_the_wall,
 }
 
 

@@ -322,7 +322,7 @@ class Cluster:
                 link=OwnerAddress(self.network, process, name),
                 capacity=1 if f"{LONE}-" in name else shape.owners.shared_capacity,
                 dedicated=f"{LONE}-" in name,
-                last_contact_ms=clock.now_ms(),
+                last_contact_ms=clock.ticks_ms(),
             )
             for name in shape.owners_of(engine)
         )

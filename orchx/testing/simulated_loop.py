@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from orchx.errors import Bug
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+START_TICKS_MS = 5_000_000
 CLOCK_RESOLUTION_S = 1e-9
 
 MAX_TURNS = 300_000
@@ -80,7 +81,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
 
 class SimulatedClock:
-    """One process's clock: the loop's time and a skew of its own."""
+    """One process's clocks: the loop's time, and a wall's time with a skew of its own."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, skew_ms: int = 0) -> None:
         self._loop = loop
@@ -89,6 +90,14 @@ class SimulatedClock:
     def now_ms(self) -> int:
         """Return this process's idea of the time, epoch milliseconds."""
         return self._start_ms + int(self._loop.time() * 1_000 + 1e-6)
+
+    def ticks_ms(self) -> int:
+        """Return milliseconds that nobody can set."""
+        return START_TICKS_MS + int(self._loop.time() * 1_000 + 1e-6)
+
+    def set_skew(self, skew_ms: int) -> None:
+        """Set this process's idea of the time, as an operator or NTP does."""
+        self._start_ms = START_MS + skew_ms
 
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` virtual seconds."""

@@ -27,7 +27,7 @@ from orchx.engine.gateway import EngineGateway
 from orchx.errors import Bug, InvalidRequest, NotFound, OrchxError
 from orchx.ports.state_store import TERMINAL, WorkflowSummary
 from orchx.testing.chaos import Chaos, random_shape
-from orchx.testing.invariants import InvariantChecker, InvariantViolated, Track
+from orchx.testing.invariants import MAX_SKEW_MS, InvariantChecker, InvariantViolated, Track
 from orchx.testing.random_workflows import (
     EVENT_KINDS,
     EVENT_TYPES,
@@ -113,8 +113,14 @@ class Simulation:
         self._client = Process("client", 1, self._loop, skew_ms=0, fuse=None)
         self._cluster.network.processes["client"] = self._client
         self._chaos = Chaos(
-            self._cluster, self._services, plan=self._plan, chance=self._chance, note=self._note
+            self._cluster,
+            self._services,
+            plan=self._plan,
+            chance=self._chance,
+            clocks=random.Random(f"{seed}/clocks"),
+            note=self._note,
         )
+        self._checker.ahead_ms = MAX_SKEW_MS + self._chaos.clock_set_ms
 
     def run(self) -> Result:
         """Run to the end, or to the first violation."""

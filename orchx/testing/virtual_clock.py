@@ -8,6 +8,7 @@ from itertools import count
 from typing import Final
 
 SETTLE_TURNS: Final = 10
+START_TICKS_MS: Final = 5_000_000
 
 
 class VirtualClock:
@@ -15,13 +16,22 @@ class VirtualClock:
 
     def __init__(self, start_ms: int = 1_700_000_000_000) -> None:
         """Start at `start_ms`, epoch milliseconds."""
-        self._now_ns = start_ms * 1_000_000
+        self._now_ns = START_TICKS_MS * 1_000_000
+        self._wall_ms = start_ms - START_TICKS_MS  # ahead of the ticks
         self._order = count()
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
 
     def now_ms(self) -> int:
         """Return this clock's time in epoch milliseconds."""
+        return self._wall_ms + self.ticks_ms()
+
+    def ticks_ms(self) -> int:
+        """Return what has passed, in milliseconds, from `START_TICKS_MS` on."""
         return self._now_ns // 1_000_000
+
+    def set_wall(self, delta_s: float) -> None:
+        """Move the wall's time alone, as an operator does who sets a clock."""
+        self._wall_ms += round(delta_s * 1000)
 
     async def sleep(self, delay_s: float) -> None:
         """Return once the clock was moved by `delay_s` seconds; at once for 0 or less."""
@@ -36,7 +46,7 @@ class VirtualClock:
     def next_due_ms(self) -> int | None:
         """Return when the first sleeper is due (rounded up), None if nobody sleeps."""
         self._forget_cancelled()
-        return -(-self._sleepers[0][0] // 1_000_000) if self._sleepers else None
+        return self._wall_ms - (-self._sleepers[0][0] // 1_000_000) if self._sleepers else None
 
     async def advance(self, delay_s: float) -> None:
         """Move on by `delay_s` seconds.

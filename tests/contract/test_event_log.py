@@ -38,7 +38,7 @@ class TestEventLog:
         written = [
             record("w", 1, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01"),
             record("w", 2, event=TaskCompleted(parent=0, reference="/x")),  # output absent
-            record("w", 3, event=TaskCompleted(parent=0, reference="/x", output=None), version=7),
+            record("w", 3, event=TaskCompleted(parent=0, reference="/x", output=None), version=0),
         ]
         await log.append(written)
         read = await log.read("w")

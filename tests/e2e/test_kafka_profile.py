@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
@@ -42,6 +44,20 @@ def kafka_server(
         server.stop()
     finally:
         server.kill()
+
+
+def test_it_tells_what_it_needs_and_how_far_behind_it_is(kafka_server: ServerProcess) -> None:
+    parts = httpx.get(f"{kafka_server.url}/readyz", timeout=15).json()["parts"]
+    needed = {"queue", "log", "projection", "dispatcher", "kafka", "mongodb", "redis"}
+    assert parts == dict.fromkeys(needed, "ok")
+
+    def lags() -> set[str]:
+        headers = kafka_server.authorization
+        told = httpx.get(f"{kafka_server.url}/metrics", headers=headers, timeout=15).text
+        return set(re.findall(r"^(orchx_\w+_lag)(?:\{[^}]*\})? ", told, re.MULTILINE))
+
+    wanted = {"orchx_projector_lag", "orchx_reporter_lag", "orchx_command_index_lag"}
+    eventually(lambda: wanted <= lags() or None, "gauges of all lags")
 
 
 @pytest.mark.parametrize("kind", ["dispatcher", "owner-shared-0", "projector"])

@@ -36,6 +36,9 @@ class FixedClock:
     def now_ms(self) -> int:
         return NOW_MS
 
+    def ticks_ms(self) -> int:
+        return 1
+
     async def sleep(self, delay_s: float) -> None:
         raise AssertionError("nothing here sleeps")
 

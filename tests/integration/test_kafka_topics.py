@@ -7,6 +7,7 @@ from kafka import KafkaAdminClient
 from pydantic import SecretStr
 
 from orchx.adapters.kafka_connection import Topics, open_client
+from orchx.adapters.kafka_inspection import inspect_kafka
 from orchx.adapters.kafka_topics import ensure_topics
 from orchx.errors import DriverError
 from tests import servers
@@ -28,7 +29,11 @@ class TestTopics:
                 topics.events: {
                     "num_partitions": 2,
                     "replication_factor": 1,
-                    "configs": {"retention.ms": "1000", "max.message.bytes": "1000"},
+                    "configs": {
+                        "retention.ms": "1000",
+                        "max.message.bytes": "1000",
+                        "compression.type": "gzip",
+                    },
                 },
                 topics.commands: {"num_partitions": 3, "replication_factor": 1},
                 topics.plans: {"num_partitions": 1, "replication_factor": 1},
@@ -41,6 +46,7 @@ class TestTopics:
         text = str(found.value)
         assert f"{topics.events}: retention.ms is 1000, expected -1" in text
         assert f"{topics.events}: max.message.bytes is 1000, expected >= 9437184" in text
+        assert f"{topics.events}: compression.type is gzip, expected producer" in text
         assert f"{topics.commands}: partitions is 3, expected 2" in text
         assert f"{topics.plans}: cleanup.policy is delete, expected compact" in text
         assert topics.dead_letters not in text
@@ -66,3 +72,33 @@ class TestTopics:
             ensure_topics(settings)
         assert "somebody" in str(found.value)
         assert "hidden-one" not in str(found.value)
+
+
+class TestDoctor:
+    def test_changes_nothing_and_finds_what_is_there(self) -> None:
+        settings = servers.apache_kafka()
+        for told in ("the first start makes them", "the first start makes them"):
+            [_, topics] = inspect_kafka(settings)
+            assert (topics.level, told in topics.detail) == ("ok", True)
+        ensure_topics(settings)
+        [brokers, topics] = inspect_kafka(settings)
+        assert (brokers.level, "1 broker at" in brokers.detail) == ("warn", True)
+        assert (topics.level, f"{settings.topic_prefix}.events (1)" in topics.detail) == (
+            "ok",
+            True,
+        )
+
+    def test_finds_what_is_missing_or_wrong(self) -> None:
+        settings = servers.apache_kafka()
+        ensure_topics(settings)
+        wrong = settings.model_copy(update={"replication_factor": 3, "min_insync_replicas": 2})
+        [brokers, topics] = inspect_kafka(wrong)
+        assert (brokers.level, topics.level) == ("fail", "fail")
+        assert "ORCHX_KAFKA__REPLICATION_FACTOR is 3" in brokers.advice
+        assert "replicas is 1, expected >= 2" in topics.detail
+        admin = open_client(KafkaAdminClient, settings, "test")
+        admin.delete_topics([Topics(settings.topic_prefix).plans])
+        admin.close()
+        [_, topics] = inspect_kafka(settings)
+        assert topics.level == "fail"
+        assert f"{settings.topic_prefix}.plans is missing" in topics.detail

@@ -42,6 +42,9 @@ class WallClock:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
+    def ticks_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
 

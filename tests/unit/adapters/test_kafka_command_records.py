@@ -10,12 +10,13 @@ from orchx.adapters import kafka_command_records as module
 from orchx.adapters.kafka_command_records import (
     NESTING_MAX,
     PoisonedRecord,
+    Received,
     ReceivedCommand,
     digest_of,
     encode_command,
     key_of,
-    receive,
 )
+from orchx.adapters.kafka_connection import partition_of
 from orchx.domain.messages import AnyCommand, CancelWorkflow, DeliverEvent
 from orchx.errors import TooLarge
 
@@ -30,9 +31,13 @@ def nested(levels: int) -> DeliverEvent:
     return DeliverEvent(id="e", workflow_id="w", created_at_ms=1, event={"data": value})
 
 
+def receive(record: ConsumerRecord) -> Received:
+    return module.receive(record, partitions=1)
+
+
 def record(value: object, key: bytes | None = b"w") -> ConsumerRecord:
     return ConsumerRecord(
-        "t", 3, None, 7, 11, 0, key, value, [], checksum=None,
+        "t", 0, None, 7, 11, 0, key, value, [], checksum=None,
         serialized_key_size=0, serialized_value_size=0, serialized_header_size=0,
     )  # fmt: skip
 
@@ -42,7 +47,7 @@ def test_a_command_comes_back_as_it_was(command: AnyCommand) -> None:
     payload = encode_command(command)
     received = receive(record(payload, key_of(command)))
     assert received == ReceivedCommand(
-        partition=3, offset=7, timestamp_ms=11, payload=payload, command=command
+        partition=0, offset=7, timestamp_ms=11, payload=payload, command=command
     )
 
 
@@ -71,7 +76,15 @@ def test_what_is_no_command_is_told_apart(
     received = receive(record(value, key))
     assert isinstance(received, PoisonedRecord)
     assert error.lower() in received.error.lower().replace("utf8", "utf-8")
-    assert received.where() == {"partition": 3, "offset": 7, "error": received.error}
+    assert received.where() == {"partition": 0, "offset": 7, "error": received.error}
+
+
+def test_a_command_stands_in_its_own_partition_only() -> None:
+    stray = record(encode_command(CANCEL))
+    found = [module.receive(stray, partitions=count) for count in range(1, 20)]
+    homes = [partition_of("w", count) for count in range(1, 20)]
+    assert [isinstance(one, ReceivedCommand) for one in found] == [home == 0 for home in homes]
+    assert any(isinstance(one, PoisonedRecord) and "partition is" in one.error for one in found)
 
 
 def test_what_a_newer_release_has_added_is_let_pass() -> None:

@@ -9,6 +9,7 @@ from kafka import KafkaAdminClient, errors
 from kafka.partitioner import murmur2
 from pydantic import SecretStr
 
+from orchx.adapters import kafka_connection
 from orchx.adapters.kafka_connection import (
     Topics,
     client_options,
@@ -88,7 +89,11 @@ class TestErrors:
         assert "append to orchx.events" in str(found)
 
     def test_never_tell_the_password(self) -> None:
-        settings = KafkaSettings(sasl_username="u", sasl_password=SecretStr("hidden-one"))
+        settings = KafkaSettings(
+            security_protocol="SASL_PLAINTEXT",
+            sasl_username="u",
+            sasl_password=SecretStr("hidden-one"),
+        )
         error = errors.SaslAuthenticationFailedError("no")
         assert "hidden-one" not in str(translated(error, settings, "connect"))
 
@@ -97,10 +102,18 @@ class TestErrors:
         with pytest.raises(DriverError, match="ORCHX_KAFKA__BOOTSTRAP_SERVERS"):
             open_client(KafkaAdminClient, settings, "test")
 
+    def test_brokers_that_are_too_old_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kafka_connection._Attempt, "version", lambda self: (2, 4))
+        with pytest.raises(DriverError, match=r"Kafka 2\.5 or newer.*\(.*version is 2\.4"):
+            open_client(lambda **_: object(), KafkaSettings(), "test")
+
     def test_a_wrong_certificate_file_is_told(self, tmp_path: Path, mute: str) -> None:
         settings = KafkaSettings(security_protocol="SSL", ssl_cafile=tmp_path / "none.pem")
         settings = settings.model_copy(
             update={"bootstrap_servers": (mute,), "request_timeout_ms": 1_000}
         )
-        with pytest.raises(DriverError):
+        with pytest.raises(DriverError, match=r"ORCHX_KAFKA__SSL_CAFILE .*No such file"):
+            open_client(KafkaAdminClient, settings, "test")
+        settings.ssl_cafile.write_text("no certificate")  # type: ignore[union-attr]
+        with pytest.raises(DriverError, match=r"ORCHX_KAFKA__SSL_CAFILE .*NO_CERTIFICATE"):
             open_client(KafkaAdminClient, settings, "test")

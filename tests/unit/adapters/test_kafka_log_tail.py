@@ -11,17 +11,18 @@ from orchx.adapters import kafka_log_tail
 from orchx.adapters.kafka_end_offsets import EndOffsets
 from orchx.adapters.kafka_log_reader import Batch, KafkaLogReader
 from orchx.adapters.kafka_log_tail import KafkaLogTail, OnPoison
-from orchx.adapters.kafka_records import TURN_OFFSETS, encode_turns
-from orchx.domain.events import Record, TaskSkipped
+from orchx.adapters.kafka_records import TURN_OFFSETS, NewerTurn, encode_turns
+from orchx.domain.events import SCHEMA_VERSION, Record, TaskSkipped
 from orchx.errors import Unavailable
 from orchx.settings import KafkaSettings
 
 SKIPPED = TaskSkipped(parent=0, reference="/do/0")
 
 
-def message(offset: int, records: int = 1) -> ConsumerRecord:
+def message(offset: int, records: int = 1, version: int = SCHEMA_VERSION) -> ConsumerRecord:
+    fields = {"epoch": 1, "owner": "o", "at_ms": offset, "event": SKIPPED, "version": version}
     [turn] = encode_turns(
-        Record(workflow_id="w", epoch=1, owner="o", seq=seq, at_ms=offset, event=SKIPPED)
+        Record(workflow_id="w", seq=seq, **fields)  # type: ignore[arg-type]
         for seq in range(records)
     )
     size = len(turn.value)
@@ -141,3 +142,15 @@ async def test_hurries_only_while_it_is_behind() -> None:
     tail.reaches({0: 3})
     tail.hand_over(message(1))
     assert tail.reader.urgent
+
+
+async def test_nobody_goes_on_behind_what_a_newer_release_wrote() -> None:
+    told: list[str] = []
+    tail = Tail(0, lambda message, reason: told.append(reason))
+    await tail.at(0)
+    tail.hand_over(message(0), message(1, version=SCHEMA_VERSION + 1), message(2))
+    assert await tail.at(0) == [0]
+    for _ in range(2):
+        with pytest.raises(NewerTurn, match="install the newer release"):
+            await tail.at(1)
+    assert not told

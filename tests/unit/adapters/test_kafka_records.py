@@ -7,16 +7,24 @@ import json
 import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
+from orchx.adapters.kafka_connection import partition_of
 from orchx.adapters.kafka_records import (
     TURN_OFFSETS,
     TURN_RECORDS_MAX,
     EncodedTurn,
+    NewerTurn,
     PoisonedTurn,
     encode_turns,
     records_of,
     turn_of,
 )
-from orchx.domain.events import Record, TaskCompleted, TaskSkipped, WorkflowActivated
+from orchx.domain.events import (
+    SCHEMA_VERSION,
+    Record,
+    TaskCompleted,
+    TaskSkipped,
+    WorkflowActivated,
+)
 from orchx.errors import Bug
 
 SKIPPED = TaskSkipped(parent=0, reference="/do/0")
@@ -30,7 +38,7 @@ def record(workflow_id: str = "w", seq: int = 1, **changes: object) -> Record:
 def message(**changes: object) -> ConsumerRecord:
     fields: dict[str, object] = {
         "topic": "t.events",
-        "partition": 2,
+        "partition": 0,
         "leader_epoch": 0,
         "offset": 7,
         "timestamp": 0,
@@ -54,13 +62,13 @@ def read_back(turn: EncodedTurn, **changes: object) -> list[Record]:
         "headers": list(turn.headers),
         **changes,
     }
-    return records_of(turn_of(message(**fields)))
+    return records_of(turn_of(message(**fields), partitions=1))
 
 
 class TestEncoding:
     def test_gives_back_what_was_written_with_its_places_in_the_log(self) -> None:
         written = [
-            record(traceparent="trace", version=9),
+            record(traceparent="trace"),
             record(seq=2, event=TaskCompleted(parent=0, reference="/x", output="é\n")),
         ]
         [turn] = encode_turns(written)
@@ -87,7 +95,7 @@ class TestEncoding:
         [turn, other] = encode_turns([activated, record(epoch=3), record("other")])
         assert (turn.activates, list(turn.headers)) == (3, [("activates", b"3")])
         assert (other.activates, list(other.headers)) == (0, [])
-        found = turn_of(message(value=turn.value, headers=list(turn.headers)))
+        found = turn_of(message(value=turn.value, headers=list(turn.headers)), partitions=1)
         assert found.activates == 3
 
     def test_the_last_place_of_a_turn_is_before_the_next_turn(self) -> None:
@@ -137,8 +145,45 @@ class TestPoison:
     def test_an_epoch_in_a_header_is_believed_only_with_its_event(self) -> None:
         [turn] = encode_turns([record()])
         with pytest.raises(PoisonedTurn):
-            turn_of(message(value=turn.value, headers=[("activates", b"1")]))
+            turn_of(message(value=turn.value, headers=[("activates", b"1")]), partitions=1)
 
     def test_other_headers_do_no_harm(self) -> None:
         headers = [("trace", b"1"), *self.sound.headers]
         assert read_back(self.sound, headers=headers)
+
+    def test_a_workflow_is_in_its_own_partition_only(self) -> None:
+        homes = [number for number in range(3) if self._stands_in(number)]
+        assert homes == [partition_of("w", 3)]
+
+    def _stands_in(self, partition: int) -> bool:
+        headers = list(self.sound.headers)
+        found = message(partition=partition, value=self.sound.value, headers=headers)
+        try:
+            turn_of(found, partitions=3)
+        except PoisonedTurn as error:
+            assert "partition is" in str(error)  # noqa: PT017  one of three is not raised
+            return False
+        return True
+
+
+class TestNewerReleases:
+    """What they wrote is neither read nor passed over."""
+
+    def test_their_records_are_told_from_poison(self) -> None:
+        [turn] = encode_turns([record(version=SCHEMA_VERSION + 1)])
+        with pytest.raises(NewerTurn, match=f"schema version {SCHEMA_VERSION + 1} of w"):
+            read_back(turn)
+
+    @pytest.mark.parametrize("event", [b'{"type":"never.heard"}', b"[1]"])
+    def test_even_where_nothing_else_is_understood(self, event: bytes) -> None:
+        value = b'{"epoch":1,"owner":"o","new":0,"records":[[1,5,null,2,%b,"more"]]}' % event
+        with pytest.raises(NewerTurn):
+            records_of(turn_of(message(value=value), partitions=1))
+
+    def test_their_activations_fence(self) -> None:
+        activated = record(seq=0, epoch=3, event=WorkflowActivated(), version=2)
+        [turn] = encode_turns([activated])
+        found = turn_of(message(value=turn.value, headers=list(turn.headers)), partitions=1)
+        assert found.activates == 3
+        with pytest.raises(NewerTurn):
+            records_of(found)

@@ -118,21 +118,25 @@ def test_duplicates_are_harmless_alone(error: BulkWriteError, harmless: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("hello", "serves"),
+    ("hello", "refused"),
     [
-        ({"isWritablePrimary": True, "setName": "orchx"}, True),
-        ({"isWritablePrimary": True, "msg": "isdbgrid"}, True),
-        ({"isWritablePrimary": True}, False),
+        ({"isWritablePrimary": True, "setName": "orchx"}, None),
+        ({"isWritablePrimary": True, "msg": "isdbgrid"}, None),
+        ({"isWritablePrimary": True}, r"ORCHX_MONGODB__URI.*replica set"),
+        ({"setName": "orchx", "maxWireVersion": 9}, None),
+        ({"setName": "orchx", "maxWireVersion": 8}, r"4\.4 or newer is needed; ORCHX_MONGODB__URI"),
     ],
 )
-async def test_a_server_without_transactions_is_refused(hello: Any, serves: bool) -> None:
+async def test_a_server_that_lacks_what_is_needed_is_refused(
+    hello: Any, refused: str | None
+) -> None:
     async def command(_: str) -> Any:
         return hello
 
     admin = SimpleNamespace(command=command)
     database = cast(Any, SimpleNamespace(client=SimpleNamespace(admin=admin)))
-    if serves:
+    if refused is None:
         await _check_server(database)
     else:
-        with pytest.raises(DriverError, match=r"ORCHX_MONGODB__URI.*replica set"):
+        with pytest.raises(DriverError, match=refused):
             await _check_server(database)

@@ -36,6 +36,41 @@ def test_a_server_that_is_not_ready_fails(cli: Cli, api: Api, tmp_path: Path) ->
     assert "is not ready (owners: starting)" in result.stdout
 
 
+def test_the_servers_of_the_profile_are_looked_at(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mute: str
+) -> None:
+    for name, value in {
+        "ORCHX_PROFILE": "kafka",
+        "ORCHX_KAFKA__BOOTSTRAP_SERVERS": f'["{mute}"]',
+        "ORCHX_KAFKA__REQUEST_TIMEOUT_MS": "1000",
+        "ORCHX_MONGODB__URI": f"mongodb://{mute}/?replicaSet=orchx",
+        "ORCHX_MONGODB__TIMEOUT_MS": "500",
+        "ORCHX_REDIS__URL": f"redis://:hidden-one@{mute}/0",
+        "ORCHX_REDIS__TIMEOUT_MS": "50",
+    }.items():
+        monkeypatch.setenv(name, value)
+    result = cli.run("doctor", "--data-dir", str(tmp_path), "--json")
+    assert result.exit_code == 1
+    found = {check["check"]: check for check in json.loads(result.stdout)["checks"]}
+    for check, setting in (
+        ("kafka", "ORCHX_KAFKA__BOOTSTRAP_SERVERS"),
+        ("mongodb", "ORCHX_MONGODB__URI"),
+        ("redis", "ORCHX_REDIS__URL"),
+    ):
+        assert found[check]["level"] == "fail"
+        assert setting in found[check]["detail"] + found[check]["advice"]
+    assert "hidden-one" not in result.stdout
+
+
+def test_wrong_settings_are_wrong_usage(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHX_KAFKA__MIN_INSYNC_REPLICAS", "2")
+    result = cli.run("doctor", "--data-dir", str(tmp_path))
+    assert result.exit_code == 2
+    assert "ORCHX_KAFKA__REPLICATION_FACTOR (1)" in result.stderr
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:86000", "127.0.0.1:8600", "http://[:1"])
 def test_a_wrong_url_is_wrong_usage(cli: Cli, tmp_path: Path, url: str) -> None:
     result = cli.run("doctor", "--data-dir", str(tmp_path), "--url", url)

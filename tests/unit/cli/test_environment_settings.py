@@ -32,6 +32,22 @@ def test_up_names_the_variable(cli: Cli) -> None:
             {"ORCHX_NAMESPACE": "A B", "ORCHX_HTTP__PORT": "x"},
             ["ORCHX_NAMESPACE: ", "; ORCHX_HTTP__PORT: "],
         ),
+        (
+            {"ORCHX_KAFKA__MIN_INSYNC_REPLICAS": "2"},
+            ["ORCHX_KAFKA__MIN_INSYNC_REPLICAS (2)", "ORCHX_KAFKA__REPLICATION_FACTOR (1)"],
+        ),
+        (
+            {"ORCHX_KAFKA__SECURITY_PROTOCOL": "SASL_SSL", "ORCHX_KAFKA__SASL_USERNAME": "u"},
+            ["ORCHX_KAFKA__SECURITY_PROTOCOL is SASL_SSL", "ORCHX_KAFKA__SASL_PASSWORD"],
+        ),
+        (
+            {"ORCHX_KAFKA__SASL_MECHANISM": "PLAIN"},
+            ["ORCHX_KAFKA__SASL_MECHANISM", "ORCHX_KAFKA__SECURITY_PROTOCOL is PLAINTEXT"],
+        ),
+        (
+            {"ORCHX_KAFKA__SSL_CAFILE": "ca.pem"},
+            ["ORCHX_KAFKA__SSL_CAFILE", "ORCHX_KAFKA__SECURITY_PROTOCOL is PLAINTEXT"],
+        ),
     ],
 )
 def test_every_wrong_variable_is_named(

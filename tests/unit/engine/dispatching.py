@@ -255,7 +255,7 @@ class Desk:
             capacity=1 if dedicated else capacity,
             dedicated=dedicated,
             incarnation=owner.incarnation if met else "",
-            last_contact_ms=self.clock.now_ms(),
+            last_contact_ms=self.clock.ticks_ms(),
         )
 
     def _call_later(self, delay_s: float, callback: Callable[[], object]) -> asyncio.Task[None]:

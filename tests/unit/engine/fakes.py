@@ -221,6 +221,9 @@ class FakeClock:
     def now_ms(self) -> int:
         return self._now_ms
 
+    def ticks_ms(self) -> int:
+        return self._now_ms + 7_000_000
+
     async def sleep(self, delay_s: float) -> None:
         self._count += 1
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -18,10 +18,14 @@ class ManualClock:
 
     def __init__(self) -> None:
         self.time_ms = 1_000_000
+        self.wall_ms = 0  # what somebody has set the wall's time ahead by
         self._sleepers: list[tuple[int, asyncio.Future[None]]] = []
 
     def now_ms(self) -> int:
-        return self.time_ms
+        return self.time_ms + self.wall_ms
+
+    def ticks_ms(self) -> int:
+        return self.time_ms - 300_000
 
     async def sleep(self, delay_s: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -85,6 +85,31 @@ async def test_after_its_lease_an_owner_lets_go_of_what_others_took(stage: Stage
     assert type_of((await stage.history("wf_taken"))[-1].event) == "workflow.activated"
 
 
+@pytest.mark.parametrize(("set_s", "passed_s", "decides"), [(3_600, 9, True), (-3_600, 11, False)])
+async def test_a_lease_is_not_measured_on_the_wall(
+    stage: Stage, set_s: int, passed_s: int, decides: bool
+) -> None:
+    await stage.start("wf", CALL, CALL)
+    await until(lambda: len(stage.pool.requests) == 1)
+    [call] = stage.pool.requests
+    stage.clock.set_wall(set_s)
+    await stage.clock.advance(passed_s)
+    stage.owner.outcomes(
+        [m.TaskOutcome(workflow_id="wf", frame=call.frame, key=call.key, output={})]
+    )
+    await stage.clock.advance(0)
+    assert (len(stage.pool.requests) == 2) == decides
+
+
+async def test_a_lost_call_is_found_though_the_clock_was_set_back(stage: Stage) -> None:
+    await stage.start("wf", CALL)
+    await until(lambda: len(stage.pool.requests) == 1)
+    stage.clock.set_wall(-3_600)
+    await stage.owner.sweep()
+    await stage.owner.sweep()
+    await until(lambda: len(stage.pool.requests) == 2)
+
+
 async def test_a_sweep_lets_go_of_what_others_took(stage: Stage) -> None:
     """Turns that matter to nobody else do not look: a chain of calls would be made in vain."""
     await stage.start("wf_taken", CALL, CALL)

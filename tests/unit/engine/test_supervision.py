@@ -92,6 +92,19 @@ async def test_an_owner_silent_beyond_its_lease_loses_what_it_held_to_others() -
     assert other.commands == ["b", "a"]
 
 
+@pytest.mark.parametrize("set_s", [-3_600, 3_600])
+async def test_silence_is_not_measured_on_the_wall(set_s: int) -> None:
+    desk = Desk(shared=2)
+    await desk.submit(start("a"), start("b"))
+    await desk.report("owner-2", applied=["b"])
+    desk.owners["owner-1"].away = True
+    desk.clock.set_wall(set_s)
+    await sweep(desk, after_s=LEASE_S)
+    assert desk.owner_of("a") == "owner-1"
+    await sweep(desk, after_s=0.001)
+    assert desk.owner_of("a") == "owner-2"
+
+
 async def test_an_owner_out_of_reach_gets_nothing_until_it_answers() -> None:
     desk = Desk()
     await desk.submit(start("a"))

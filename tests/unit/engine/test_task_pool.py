@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from orchx.domain.faults import COMMUNICATION, RUNTIME, TIMEOUT
 from orchx.domain.messages import TaskOutcome, TaskRequest
 from orchx.engine.call_timeouts import LEASE_GRACE_MS
@@ -87,6 +89,26 @@ async def test_a_call_past_its_timeout_is_cut() -> None:
     assert (bench.sink.fault_of("w").type, bench.sink.fault_of("w").status) == (TIMEOUT, 408)
     assert bench.runner.cancelled == ["w/1/key-w"]
     assert bench.pool.unknown(["w/1/key-w"]) == ["w/1/key-w"]  # its outcome may be lost: ask again
+
+
+@pytest.mark.parametrize("set_ms", [-3_600_000, 3_600_000])
+async def test_setting_the_clock_moves_no_timeout(set_ms: int) -> None:
+    bench = Bench(default_timeout_ms=5_000)
+    deadline_ms = bench.clock.now_ms() + 2_000
+    await bench.submit(request("running"), request("due", deadline_at_ms=deadline_ms))
+    begun_ms = bench.clock.time_ms
+    bench.clock.wall_ms = set_ms
+    assert {view.started_ms for view in bench.pool.running()} == {begun_ms + set_ms}
+    await bench.clock.pass_ms(1_990)
+    assert not bench.sink.pushes
+    await bench.clock.pass_ms(20)
+    assert [outcome.error.type for outcome in bench.sink.of("due") if outcome.error] == [TIMEOUT]
+    await bench.clock.pass_ms(2_980)
+    assert not bench.sink.of("running")
+    await bench.clock.pass_ms(20)
+    [cut] = bench.sink.of("running")
+    assert cut.error is not None
+    assert 5_000 <= cut.duration_ms <= 5_010
 
 
 async def test_the_least_of_the_limits_wins() -> None:

@@ -45,3 +45,19 @@ async def test_nobody_wakes_early_and_the_cancelled_never() -> None:
 async def test_sleeping_no_time_lets_others_run() -> None:
     await VirtualClock().sleep(0)
     await VirtualClock().sleep(-1)
+
+
+async def test_the_walls_time_is_set_without_anybody_waking() -> None:
+    clock = VirtualClock(1_000)
+    task = asyncio.create_task(clock.sleep(5))
+    await clock.advance(1)
+    begun_ms = clock.ticks_ms()
+    clock.set_wall(3_600)
+    assert (clock.now_ms(), clock.ticks_ms()) == (3_602_000, begun_ms)
+    clock.set_wall(-7_200)
+    await clock.advance(1)
+    assert clock.now_ms() == 3_000 - 3_600_000
+    assert (clock.ticks_ms() - begun_ms, task.done()) == (1_000, False)
+    assert clock.next_due_ms() == 6_000 - 3_600_000
+    await clock.advance(3)
+    assert task.done()

@@ -1,0 +1,28 @@
+"""Whether MongoDB has a primary that answers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchx.adapters.mongo_connection import MongoConnection
+
+TIMEOUT_S: Final = 1.5  # an answer that comes later helps nobody who asks
+
+
+class MongoProbe:
+    """A `Probe`."""
+
+    def __init__(self, connection: MongoConnection) -> None:
+        """Ask on a connection that others use too."""
+        self._connection = connection
+
+    async def check(self) -> None:
+        """Return if the primary answers.
+
+        Raises:
+            DriverError, Unavailable: it does not; the text names the setting.
+        """
+        await self._connection.ping(TIMEOUT_S)
+
+    async def close(self) -> None:
+        """Do nothing: the connection is others' too."""

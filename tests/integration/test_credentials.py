@@ -1,0 +1,201 @@
+"""Servers that want to know who comes: what is said to those who are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Iterator
+
+import pymongo
+import pytest
+import redis
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+from pydantic import SecretStr
+
+from orchx.adapters.kafka_connection import open_client
+from orchx.adapters.kafka_probe import KafkaProbe
+from orchx.adapters.kafka_topics import ensure_topics
+from orchx.errors import DriverError
+from orchx.settings import KafkaSettings, MongoSettings, RedisSettings, Settings
+from orchx.stores import inspect_servers, prepare_stores
+from tests import servers
+from tests.own_servers import OwnServer, own_kafka, own_mongodb, own_redis
+
+RIGHT = "right-Secr3t"
+WRONG = "wr0ng-secret"
+PREFIX = servers.own_name()  # one for all tests here: so is the database
+SASL = {
+    "listeners": "CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+    "advertised.listeners": "CLIENTS://127.0.0.1:{port}",
+    "listener.security.protocol.map": "CLIENTS:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "CLIENTS",
+    "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    "sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.clients.plain.sasl.jaas.config": (
+        "org.apache.kafka.common.security.plain.PlainLoginModule required "
+        f'username="broker" password="{RIGHT}" user_broker="{RIGHT}" user_orchx="{RIGHT}";'
+    ),
+}
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def _kafka(port: int, password: str = RIGHT, **changes: object) -> KafkaSettings:
+    fields: dict[str, object] = {
+        "bootstrap_servers": (f"127.0.0.1:{port}",),
+        "topic_prefix": servers.own_name(),
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_username": "orchx",
+        "sasl_password": SecretStr(password),
+        "partitions": 1,
+    }
+    return KafkaSettings.model_validate({**fields, **changes})
+
+
+def _speaks_sasl(port: int) -> bool:
+    try:
+        open_client(KafkaAdminClient, _kafka(port, request_timeout_ms=3_000), "test").close()
+    except (DriverError, KafkaError):
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    server = own_kafka(tmp_path_factory.mktemp("sasl"), SASL, _speaks_sasl)
+    server.start()
+    yield server
+    server.kill()
+
+
+class TestKafka:
+    async def test_the_right_password_lets_in(self, broker: OwnServer) -> None:
+        settings = _kafka(broker.port)
+        await asyncio.to_thread(ensure_topics, settings)
+        probe = KafkaProbe(settings)
+        await probe.check()
+        await probe.close()
+
+    @pytest.mark.parametrize(
+        ("changes", "named"),
+        [
+            ({"sasl_password": SecretStr(WRONG)}, "ORCHX_KAFKA__SASL_PASSWORD"),
+            ({"sasl_username": "nobody"}, "'nobody'"),
+            ({"sasl_mechanism": "SCRAM-SHA-512"}, r"ORCHX_KAFKA__SASL_MECHANISM \(SCRAM-SHA-512"),
+        ],
+    )
+    def test_others_are_told_what_to_look_at(
+        self, broker: OwnServer, changes: dict[str, object], named: str
+    ) -> None:
+        with pytest.raises(DriverError, match=named) as told:
+            ensure_topics(_kafka(broker.port, request_timeout_ms=5_000, **changes))  # type: ignore[arg-type]
+        assert RIGHT not in str(told.value)
+        assert WRONG not in str(told.value)
+
+    @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+    def test_whoever_speaks_otherwise_is_told_the_protocol(
+        self, broker: OwnServer, protocol: str
+    ) -> None:
+        settings = KafkaSettings.model_validate(
+            {
+                "bootstrap_servers": (broker.address,),
+                "security_protocol": protocol,
+                "request_timeout_ms": 3_000,
+            }
+        )
+        with pytest.raises(DriverError, match="ORCHX_KAFKA__SECURITY_PROTOCOL") as told:
+            ensure_topics(settings)
+        assert protocol in str(told.value)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    def answers(port: int) -> bool:
+        try:
+            with redis.Redis(port=port, password=RIGHT) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    server = own_redis(tmp_path_factory.mktemp("redis"), "--requirepass", RIGHT, is_ready=answers)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    """A server with three users; only one may do what orchx does."""
+    folder = tmp_path_factory.mktemp("mongod")
+    key = folder / "key"
+    key.write_text("k" * 64)
+    key.chmod(stat.S_IRUSR)
+    server = own_mongodb(folder, "--auth", "--keyFile", str(key))
+    server.start()
+    with pymongo.MongoClient[dict[str, object]](port=server.port, directConnection=True) as client:
+        client.admin.command("createUser", "root", pwd=RIGHT, roles=["root"])
+    with pymongo.MongoClient[dict[str, object]](
+        port=server.port, username="root", password=RIGHT, directConnection=True
+    ) as client:
+        for user, role in (("orchx", "readWrite"), ("reader", "read")):
+            roles = [{"role": role, "db": "orchx"}]
+            client.admin.command("createUser", user, pwd=RIGHT, roles=roles)
+    yield server
+    server.kill()
+
+
+def _settings(
+    cache: OwnServer,
+    mongod: OwnServer,
+    *,
+    user: str = "orchx",
+    mongo: str = RIGHT,
+    red: str = RIGHT,
+) -> Settings:
+    uri = f"mongodb://{user}:{mongo}@127.0.0.1:{mongod.port}/?replicaSet=orchx"
+    return Settings(
+        profile="kafka",
+        kafka=servers.apache_kafka(topic_prefix=PREFIX),
+        redis=RedisSettings(url=SecretStr(f"redis://:{red}@127.0.0.1:{cache.port}/0")),
+        mongodb=MongoSettings(uri=SecretStr(uri)),
+    )
+
+
+class TestStores:
+    async def test_the_right_ones_let_in(self, cache: OwnServer, mongod: OwnServer) -> None:
+        settings = _settings(cache, mongod)
+        await prepare_stores(settings)
+        found = {one.check: one for one in await inspect_servers(settings)}
+        assert {name: one.level for name, one in found.items()} == {
+            "kafka": "warn",  # one copy only
+            "kafka topics": "ok",
+            "mongodb": "ok",
+            "redis": "ok",
+        }
+
+    @pytest.mark.parametrize(
+        ("wrong", "check", "named"),
+        [
+            ({"mongo": WRONG}, "mongodb", "ORCHX_MONGODB__URI"),
+            ({"user": "reader"}, "mongodb", "ORCHX_MONGODB__URI"),
+            ({"red": WRONG}, "redis", "ORCHX_REDIS__URL"),
+        ],
+    )
+    async def test_others_are_told_what_to_look_at(
+        self,
+        cache: OwnServer,
+        mongod: OwnServer,
+        wrong: dict[str, str],
+        check: str,
+        named: str,
+    ) -> None:
+        settings = _settings(cache, mongod, **wrong)
+        with pytest.raises(DriverError, match=named) as told:
+            await prepare_stores(settings)
+        assert WRONG not in str(told.value)
+        [finding] = [one for one in await inspect_servers(settings) if one.check == check]
+        assert finding.level == "fail"
+        assert named in finding.detail + finding.advice
+        assert WRONG not in finding.detail + finding.advice
