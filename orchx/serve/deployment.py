@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.config import HTTPOptions
 
+from orchx.actors.cluster import LAUNCHER_HOST
 from orchx.actors.gateway import open_gateway
 from orchx.actors.handles import Handles
 from orchx.actors.links import RayMetricsLink
@@ -29,6 +30,7 @@ APPLICATION = "orchx"
 # Far above what the admission control lets in: the queue in front must not be the limit.
 MAX_ONGOING_REQUESTS = 10_000
 HEALTH_TIMEOUT_S = 10.0
+INNER_HOST = "127.0.0.1"  # where HAProxy looks for the replicas of its own machine
 
 
 class Ingestion:
@@ -69,7 +71,9 @@ def deploy(settings: Settings) -> str:
     settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
     host, port = settings.http.host, settings.http.port or free_port(settings.http.host)
     serve.start(
-        http_options=HTTPOptions(host=host, port=port),
+        http_options=HTTPOptions(
+            host=INNER_HOST if LAUNCHER_HOST in os.environ else host, port=port
+        ),
         logging_config={"log_level": "WARNING"},
     )
     deployment: Any = serve.deployment(
