@@ -18,9 +18,10 @@ from orchx.ports.state_cache import LOOKUP_MAX
 from orchx.ports.state_store import StateStore, WorkflowSummary
 from orchx.settings import Settings
 from orchx.stores import open_stores
-from tests.chaos.load import Load
+from tests.chaos.load import Load, Request
 from tests.chaos.site import Site
 from tests.e2e import checker
+from tests.e2e.checker import Story
 from tests.e2e.sandbox_ledger import SandboxLedger
 
 PAGE_RECORDS = 5_000
@@ -61,44 +62,20 @@ class Judge:
         Args:
             load: that made the workflows; nothing else may have made any meanwhile.
         """
-        verdict = Verdict()
         records = asyncio.run(_read_after(self._site.settings, self._begin))
-        ids = load.workflow_ids
         stories = {key: checker.story_of(key, found) for key, found in records.items()}
-        known = {each.workflow_id for each in load.requests}
-        if unknown := stories.keys() - known:
-            verdict.doubled += len(unknown)
-            verdict.findings.append(f"{len(unknown)} workflows that nobody was told of")
-        if len(set(ids)) != len(ids):
-            verdict.doubled += len(ids) - len(set(ids))
-            verdict.findings.append("two keys stand for one workflow")
-        over = []
-        for workflow_id in ids:
-            story = stories.get(workflow_id)
-            if story is None:
-                verdict.lost += 1
-                continue
-            verdict.statuses[story.state.status] += 1
-            if not story.state.terminal:
-                verdict.stuck += 1
-            elif story.state.status == "completed":
-                over.append(workflow_id)
-            else:
-                verdict.findings.append(f"{workflow_id} is {story.state.status}")
-            if story.terminal_events > 1 or story.gaps:
-                verdict.findings.append(
-                    f"{workflow_id}: {story.terminal_events} ends, {story.gaps} gaps"
-                )
+        verdict = verdict_of(load.requests, stories)
+        over = [key for key, story in stories.items() if story.state.status == "completed"]
         missing, doubled = self._ledger.check(over, self._steps)
-        verdict.lost += sum(each.workflow_id is None for each in load.requests) + missing
+        verdict.lost += missing
         verdict.doubled += doubled
-        summaries = {key: stories[key].summary for key in ids if key in stories}
+        summaries = {key: story.summary for key, story in stories.items()}
         verdict.findings += asyncio.run(_projections(self._site.settings, summaries))
-        verdict.findings += self._told(load, summaries)
+        verdict.findings += self._told(summaries)
         del verdict.findings[FINDINGS_MAX:]
         return verdict
 
-    def _told(self, load: Load, summaries: Mapping[str, WorkflowSummary]) -> list[str]:
+    def _told(self, summaries: Mapping[str, WorkflowSummary]) -> list[str]:
         """Return what the API says otherwise, of workflows from all of the row."""
         findings = []
         engine = self._site.engine
@@ -109,6 +86,38 @@ class Judge:
                 if told.get("status") != summaries[workflow_id].status:
                     findings.append(f"{workflow_id}: the API tells {told}")
         return findings
+
+
+def verdict_of(requests: Sequence[Request], stories: Mapping[str, Story]) -> Verdict:
+    """Judge what the log tells of requests; a workflow is known by the key in its input.
+
+    Args:
+        requests: all that were made, accepted or not.
+        stories: every workflow that the log has begun meanwhile, by id.
+    """
+    verdict = Verdict(statuses=Counter(story.state.status for story in stories.values()))
+    by_key: dict[str, list[str]] = {}
+    for workflow_id, story in stories.items():
+        by_key.setdefault(str(_key_of(story)), []).append(workflow_id)
+        if not story.state.terminal:
+            verdict.stuck += 1
+        elif story.state.status != "completed":
+            verdict.findings.append(f"{workflow_id} is {story.state.status}")
+        if story.terminal_events > 1 or story.gaps:
+            told = f"{story.terminal_events} ends, {story.gaps} gaps"
+            verdict.findings.append(f"{workflow_id}: {told}")
+    for request in requests:
+        found = by_key.pop(request.key, [])
+        verdict.doubled += max(0, len(found) - 1)
+        # Accepted without the client's hearing of it is neither lost nor doubled.
+        verdict.lost += request.workflow_id is not None and request.workflow_id not in found
+    verdict.findings += [f"{ids}: nobody asked for {key}" for key, ids in by_key.items()]
+    return verdict
+
+
+def _key_of(story: Story) -> str | None:
+    given = story.state.input
+    return str(given.get("name")) if isinstance(given, dict) else None
 
 
 async def _ends(settings: Settings) -> dict[int, int]:
