@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 
@@ -26,12 +26,13 @@ from tests.chaos import disks, process_cut, report
 from tests.chaos.network import PREFIX, is_permitted, network, standing_on
 from tests.chaos.row_run import Result, run_row
 from tests.chaos.rows import ROWS, Row
-from tests.chaos.site import CLIENT, MACHINES, Site, programs_missing, site
+from tests.chaos.site import CLIENT, MACHINES, Extra, Site, programs_missing, site
 from tests.e2e.conditions import eventually
 
 RATE_PER_S = 50.0
 HOLD_S = 15.0
 READY_TIMEOUT_S = 60.0
+STARTS_MAX = 3
 _DEFINITIONS = Path(__file__).parent / "definitions"
 
 
@@ -50,9 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if lacking := _lacking(rows):
         return _refuse(lacking)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    results: list[Result] = []
+    servers = ""
     try:
         with network(MACHINES), _run_folder() as folder, standing_on(CLIENT):
-            results, servers = _run(rows, folder, options)
+            servers = _run(rows, folder, options, results)
     except BlockingIOError:
         return _refuse("another run is under way on this machine")
     if options.write:
@@ -79,38 +82,53 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(
-    rows: Sequence[Row], folder: Path, options: argparse.Namespace
-) -> tuple[list[Result], str]:
-    """Run rows, those with the same machines on the same site as long as it stays whole."""
-    results: list[Result] = []
+    rows: Sequence[Row], folder: Path, options: argparse.Namespace, results: list[Result]
+) -> str:
+    """Run rows, those with the same machines on the same site as long as it stays whole.
+
+    Returns:
+        what servers they ran on; the results are added to `results`.
+    """
     servers = ""
     for extra, group in groupby(rows, key=lambda row: row.extra):
         left = list(group)
         while left:
-            own = folder / secrets.token_hex(3)
-            own.mkdir()
-            label = f"chaos-{own.name}"
-            with site(own, label=label, extra=extra, definitions=_DEFINITIONS) as there:
+            with ExitStack() as stack:
+                there, own = _settle(stack, folder, extra)
                 servers = there.description
+                results.append(_run_one(left.pop(0), there, own, options))
                 while left and _is_whole(there):
-                    results += _run_one(left.pop(0), there, own, options)
+                    results.append(_run_one(left.pop(0), there, own, options))
             shutil.rmtree(own, ignore_errors=True)
-    return results, servers
+    return servers
 
 
-def _run_one(row: Row, there: Site, own: Path, options: argparse.Namespace) -> list[Result]:
-    """Run a row and tell of it; nothing is returned where it could not be run to its end."""
+def _settle(stack: ExitStack, folder: Path, extra: Extra) -> tuple[Site, Path]:
+    """Start a site in a folder of its own, which takes more than one try on a busy machine."""
+    for left in reversed(range(STARTS_MAX)):
+        own = folder / secrets.token_hex(3)
+        own.mkdir()
+        try:
+            there = site(own, label=f"chaos-{own.name}", extra=extra, definitions=_DEFINITIONS)
+            return stack.enter_context(there), own
+        except (RuntimeError, AssertionError) as error:
+            if not left:
+                raise
+            print(f"chaos: starts again: {error}", file=sys.stderr, flush=True)
+    raise AssertionError("there was no try")
+
+
+def _run_one(row: Row, there: Site, own: Path, options: argparse.Namespace) -> Result:
+    """Run a row and tell of it."""
     try:
         result = run_row(row, there, hold_s=options.seconds, rate_per_s=options.rate)
     except Exception as error:  # the edge of a row: the others are run all the same
-        print(f"{row.name}: FAILED: {error}", file=sys.stderr, flush=True)
-        _keep(row, own, options)
+        result = Result.broken(row, error)
         there.engine.kill()
-        return []
     if not result.is_passed:
         _keep(row, own, options)
     print(json.dumps(result.as_json()) if options.json else _told(result), flush=True)
-    return [result]
+    return result
 
 
 def _told(result: Result) -> str:

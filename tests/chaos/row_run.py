@@ -56,6 +56,20 @@ class Result:
         """Whether everything that the row asks for holds."""
         return not self.complaints
 
+    @classmethod
+    def broken(cls, row: Row, error: Exception) -> Result:
+        """Return that of a row which could not be run to its end."""
+        return cls(
+            row=row.name,
+            held_s=0.0,
+            acceptance=Acceptance.of([]),
+            usual_behind=0.0,
+            most_behind=0,
+            recovered_s=None,
+            verdict=Verdict(),
+            complaints=[f"not run to its end: {error}"],
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return it with plain values."""
         told = asdict(self)
