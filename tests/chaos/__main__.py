@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             servers = _run(rows, folder, options, results)
     except BlockingIOError:
         return _refuse("another run is under way on this machine")
-    if options.write:
+    except (RuntimeError, AssertionError) as error:  # what has been run is told all the same
+        print(f"chaos: {error}", file=sys.stderr)
+    if options.write and results:
         report.record(results, servers=servers, hold_s=options.seconds, rate_per_s=options.rate)
     failed = [each.row for each in results if not each.is_passed]
     print(f"chaos: {len(results) - len(failed)} of {len(rows)} rows passed", file=sys.stderr)

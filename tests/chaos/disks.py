@@ -12,7 +12,8 @@ import errno
 from pathlib import Path
 
 from tests.chaos.commands import output_of
-from tests.chaos.network import PREFIX
+from tests.chaos.network import END_TIMEOUT_S, PREFIX
+from tests.e2e.conditions import eventually
 
 _THROTTLE = Path("/sys/fs/cgroup/blkio/blkio.throttle.write_iops_device")
 _FILLER = "filler"
@@ -44,7 +45,7 @@ class Disk:
     def detach(self) -> None:
         """Unmount it, and forget what it held."""
         self.quicken()
-        output_of(("umount", str(self.folder)))
+        eventually(self._is_unmounted, f"{self.folder} to be let go of", timeout_s=END_TIMEOUT_S)
         output_of(("losetup", "--detach", self._device))
         self._image.unlink()
 
@@ -71,6 +72,14 @@ class Disk:
         """Let all through again."""
         if can_slow() and self._device:
             _THROTTLE.write_text(f"{self._number()} 0")
+
+    def _is_unmounted(self) -> bool:
+        """Unmount it, unless somebody who was killed has not quite ended."""
+        try:
+            output_of(("umount", str(self.folder)))
+        except RuntimeError:
+            return False
+        return True
 
     def _number(self) -> str:
         return (Path("/sys/block") / Path(self._device).name / "dev").read_text().strip()

@@ -76,7 +76,10 @@ ROWS: Sequence[Row] = (
     ),
     *(
         Row(target_name=name, target=target, fault=fault)
-        for name, target in (("Ray head", targets.ray_head), ("Ray node", targets.raylet))
+        for name, target in (
+            ("a lone engine's GCS", targets.gcs),
+            ("a lone engine's raylet", targets.raylet),
+        )
         for fault in (Kill(), Stop())
     ),
     *(
@@ -96,5 +99,14 @@ ROWS: Sequence[Row] = (
             ("engine's machine", targets.engine),
         )
         for ahead_s in (SKEW_S, -SKEW_S)
+    ),
+    *(
+        Row(target_name=name, target=target, fault=fault, extra="nodes")
+        for name, target in (
+            ("Ray node of the Dispatcher", targets.node_of("DispatcherActor")),
+            ("Ray node of a pool", targets.node_of("PoolActor")),
+            ("Ray head", targets.ray_head),
+        )
+        for fault in (Kill(), Stop(), Cut())
     ),
 )

@@ -15,100 +15,40 @@ from typing import Literal
 
 import pymongo
 from kafka import KafkaAdminClient
-from pydantic import SecretStr
 
 from orchx.sandbox.process import SandboxProcess
-from orchx.settings import KafkaSettings, MongoSettings, RedisSettings, Settings
+from orchx.settings import Settings
 from tests.chaos.clocks import Clock, compile_library
 from tests.chaos.disks import Disk
 from tests.chaos.network import Machine
+from tests.chaos.ray_nodes import PORT, RayNode, node_environment
+from tests.chaos.servers_on_machines import (
+    BROKERS,
+    MONGODBS,
+    STORES,
+    Member,
+    settings_of,
+    start_members,
+    stop_members,
+)
 from tests.e2e import process_tree
 from tests.e2e.conftest import EXAMPLES_SANDBOX
 from tests.e2e.server_process import ROOT, ServerProcess
-from tools.services import apache_kafka
-from tools.services.kafka_server import KafkaServer
-from tools.services.mongodb_server import MongodbServer
-from tools.services.processes import is_alive
-from tools.services.redis_server import RedisServer
-from tools.services.running import SERVICES, Running, start_all
-from tools.services.server import Launch, Server
 
-BROKERS = tuple(Machine(name=f"broker-{n}", address=f"10.203.0.{10 + n}") for n in (1, 2, 3))
-MONGODBS = tuple(Machine(name=f"mongo-{n}", address=f"10.203.0.{20 + n}") for n in (1, 2, 3))
-REDIS = Machine(name="redis", address="10.203.0.31")
 ENGINE = Machine(name="engine", address="10.203.0.41")
 CLIENT = Machine(name="client", address="10.203.0.51")
-STORES = (*BROKERS, *MONGODBS, REDIS)
-MACHINES = (*STORES, ENGINE, CLIENT)
+NODES = tuple(Machine(name=f"node-{n}", address=f"10.203.0.{41 + n}") for n in (1, 2, 3))
+MACHINES = (*STORES, ENGINE, *NODES, CLIENT)
 
-PARTITIONS = 6
 DISK_MB = 768
 ENGINE_START_TIMEOUT_S = 300.0  # beside three brokers that start on the same cores
-_KAFKA_PORT, _CONTROLLER_PORT, _MONGODB_PORT, _REDIS_PORT = 9092, 9093, 27017, 6379
 _ASK_TIMEOUT_MS = 5_000
 
-Extra = Literal["none", "disks", "clocks"]
-"""What the machines have beside the usual: small disks, or clocks that can be set."""
+Extra = Literal["none", "disks", "clocks", "nodes"]
+"""What there is beside the usual: small disks, clocks that can be set, or a Ray cluster of which
+the engine's machine is the head, with owners on two nodes and pools on a third."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Placed:
-    """A `Server` whose program runs on a machine."""
-
-    server: Server
-    machine: Machine
-    prefix: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.machine.name
-
-    @property
-    def port(self) -> int:
-        return self.server.port
-
-    @property
-    def variable(self) -> str:
-        return self.server.variable
-
-    @property
-    def address(self) -> str:
-        return self.server.address
-
-    def prepare(self, folder: Path) -> Launch:
-        launch = self.server.prepare(folder)
-        return Launch(
-            description=launch.description,
-            command=self.machine.command(*self.prefix, *launch.command),
-        )
-
-    def is_ready(self) -> bool:
-        return self.server.is_ready()
-
-
-@dataclass(slots=True, kw_only=True)
-class Member:
-    """One server on its machine: the process that it is now, and how to have another."""
-
-    placed: _Placed
-    running: Running
-    folder: Path
-
-    @property
-    def machine(self) -> Machine:
-        """Where it runs."""
-        return self.placed.machine
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        return self.running.process.pid
-
-    def revive(self) -> None:
-        """Start it again on its data, unless it lives, and wait until it works."""
-        if is_alive(self.running.process):
-            return
-        self.running = _start([self.placed], self.folder)[0]
+TIER = "orchx-tier"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,6 +63,7 @@ class Site:
     engine: ServerProcess
     disks: Mapping[str, Disk] = field(default_factory=dict)
     clocks: Mapping[str, Clock] = field(default_factory=dict)
+    nodes: Sequence[RayNode] = ()
 
     @property
     def description(self) -> str:
@@ -176,17 +117,22 @@ def site(folder: Path, *, label: str, extra: Extra, definitions: Path) -> Iterat
     Raises:
         RuntimeError: a server could not be had; which, and why, is in the message.
     """
-    settings = _settings(label)
+    settings = settings_of(label)
     with ExitStack() as stack:
         disks = _disks(folder) if extra == "disks" else {}
         for disk in disks.values():
             disk.attach()
             stack.callback(disk.detach)
         clocks = _clocks(folder) if extra == "clocks" else {}
-        members = _members(folder / "servers", clocks)
-        stack.callback(_stop, members)
+        members = start_members(folder / "servers", clocks)
+        stack.callback(stop_members, members)
         sandbox = stack.enter_context(SandboxProcess(folder / "sandbox", host=CLIENT.address))
-        engine = _engine(folder, settings, sandbox, clocks, definitions)
+        environment = node_environment(folder) if extra == "nodes" else {}
+        nodes = _nodes(folder, environment) if extra == "nodes" else ()
+        for node in nodes:
+            stack.callback(node.kill)
+            node.start()
+        engine = _engine(folder, settings, sandbox, clocks, definitions, environment)
         stack.callback(engine.kill)
         engine.start()
         yield Site(
@@ -198,25 +144,8 @@ def site(folder: Path, *, label: str, extra: Extra, definitions: Path) -> Iterat
             engine=engine,
             disks=disks,
             clocks=clocks,
+            nodes=nodes,
         )
-
-
-def _settings(label: str) -> Settings:
-    addresses = ",".join(f"{machine.address}:{_MONGODB_PORT}" for machine in MONGODBS)
-    return Settings(
-        profile="kafka",
-        kafka=KafkaSettings(
-            bootstrap_servers=tuple(f"{machine.address}:{_KAFKA_PORT}" for machine in BROKERS),
-            topic_prefix=label,
-            partitions=PARTITIONS,
-            replication_factor=len(BROKERS),
-            min_insync_replicas=2,
-        ),
-        mongodb=MongoSettings(
-            uri=SecretStr(f"mongodb://{addresses}/?replicaSet=orchx"), database=label
-        ),
-        redis=RedisSettings(url=SecretStr(f"redis://{REDIS.address}:{_REDIS_PORT}/0")),
-    )
 
 
 def _disks(folder: Path) -> dict[str, Disk]:
@@ -235,61 +164,28 @@ def _clocks(folder: Path) -> dict[str, Clock]:
     return {each.name: Clock(folder / f"{each.name}.clock", library) for each in machines}
 
 
-def _members(folder: Path, clocks: Mapping[str, Clock]) -> list[Member]:
-    cluster = apache_kafka.cluster_id()
-    voters = tuple(
-        f"{number}@{machine.address}:{_CONTROLLER_PORT}"
-        for number, machine in enumerate(BROKERS, start=1)
+def _nodes(folder: Path, environment: Mapping[str, str]) -> Sequence[RayNode]:
+    """Return the head and the nodes, with what they are for."""
+    own = folder / "ray"
+    own.mkdir()
+    tiers = {NODES[0]: "stable", NODES[1]: "stable", NODES[2]: "spot"}
+    head = RayNode(ENGINE, own, environment=environment, labels={TIER: "head"})
+    joining = (
+        RayNode(machine, own, environment=environment, head=ENGINE, labels={TIER: tier})
+        for machine, tier in tiers.items()
     )
-    addresses = tuple(f"{machine.address}:{_MONGODB_PORT}" for machine in MONGODBS)
-    servers: list[tuple[Machine, Server]] = [
-        (
-            machine,
-            KafkaServer(
-                host=machine.address,
-                port=_KAFKA_PORT,
-                controller_port=_CONTROLLER_PORT,
-                libraries=SERVICES / "kafka-libs",
-                node_id=number,
-                voters=voters,
-                cluster=cluster,
-            ),
-        )
-        for number, machine in enumerate(BROKERS, start=1)
-    ]
-    servers += [
-        (machine, MongodbServer(host=machine.address, port=_MONGODB_PORT, members=addresses))
-        for machine in MONGODBS
-    ]
-    servers.append((REDIS, RedisServer(host=REDIS.address, port=_REDIS_PORT)))
-    placed = [
-        _Placed(
-            server=server,
-            machine=machine,
-            prefix=clocks[machine.name].prefix() if machine.name in clocks else (),
-        )
-        for machine, server in servers
-    ]
-    running = _start(placed, folder)
-    return [
-        Member(placed=each, running=found, folder=folder)
-        for each, found in zip(placed, running, strict=True)
-    ]
+    return (head, *joining)
 
 
-def _start(placed: Sequence[_Placed], folder: Path) -> list[Running]:
-    """Start servers; returns them in the given order."""
-    outcome = start_all(placed, folder, dies_with_parent=True)
-    if outcome.missing:
-        outcome.stop()
-        raise RuntimeError("; ".join(map(str, outcome.missing)))
-    by_name = {each.server.name: each for each in outcome.running}
-    return [by_name[each.name] for each in placed]
-
-
-def _stop(members: Sequence[Member]) -> None:
-    for member in members:
-        process_tree.kill(member.pid)
+def _on_nodes(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what `orchx up` is told of the Ray cluster."""
+    return {
+        **environment,
+        "RAY_ADDRESS": f"{ENGINE.address}:{PORT}",
+        "ORCHX_CLUSTER__OWNER_LABELS": json.dumps({TIER: "stable"}),
+        "ORCHX_CLUSTER__POOL_LABELS": json.dumps({TIER: "spot"}),
+        "ORCHX_CLUSTER__INGRESS": "head",
+    }
 
 
 def _engine(
@@ -298,6 +194,7 @@ def _engine(
     sandbox: SandboxProcess,
     clocks: Mapping[str, Clock],
     definitions: Path,
+    environment: Mapping[str, str],
 ) -> ServerProcess:
     own = folder / "engine"
     own.mkdir(exist_ok=True)
@@ -311,6 +208,7 @@ def _engine(
         arguments=("--services", str(services), "--definitions", str(definitions)),
         authentication=True,
         environment={
+            **(_on_nodes(environment) if environment else {}),
             "ORCHX_PROFILE": "kafka",
             "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka.bootstrap_servers),
             "ORCHX_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,

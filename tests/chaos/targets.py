@@ -13,7 +13,9 @@ from tests.chaos.clocks import Clock
 from tests.chaos.disks import Disk
 from tests.chaos.network import Machine
 from tests.chaos.process_cut import ProcessCut
-from tests.chaos.site import ENGINE, STORES, Member, Site
+from tests.chaos.ray_nodes import RayNode
+from tests.chaos.servers_on_machines import STORES, Member
+from tests.chaos.site import ENGINE, Site
 from tests.e2e import process_tree
 from tests.e2e.conditions import eventually
 
@@ -159,6 +161,66 @@ class EngineMachine:
         return ENGINE
 
 
+class ClusterNode:
+    """A node of a Ray cluster with all that runs on its machine."""
+
+    def __init__(self, site: Site, find: Callable[[Site], RayNode]) -> None:
+        self._site = site
+        self._find = find
+        self._node: RayNode | None = None
+        self._pids: Sequence[int] = ()
+
+    def choose(self) -> None:
+        self._node = self._find(self._site)
+        self._pids = self._node.pids()
+
+    def pids(self) -> Sequence[int]:
+        return self._pids
+
+    def revive(self) -> None:
+        """Start the node again if it has ended, and the whole cluster if that was its head.
+
+        Raises:
+            AssertionError: it does not start, or `orchx up` stays without a cluster.
+        """
+        if not self._chosen.lives():
+            self._chosen.kill()
+            if self._chosen is self._site.nodes[0]:
+                self._revive_cluster()
+            else:
+                self._chosen.start()
+
+    def cut(self) -> None:
+        self._chosen.machine.cut()
+
+    def mend(self) -> None:
+        self._chosen.machine.mend()
+
+    def disks(self) -> Sequence[Disk]:
+        return ()
+
+    def clocks(self) -> Sequence[Clock]:
+        return ()
+
+    @property
+    def _chosen(self) -> RayNode:
+        assert self._node is not None
+        return self._node
+
+    def _revive_cluster(self) -> None:
+        eventually(
+            lambda: not self._site.engine_lives(),
+            "the end of an `orchx up` that has lost its cluster",
+            timeout_s=GIVE_UP_TIMEOUT_S,
+        )
+        self._site.engine.kill()
+        for node in self._site.nodes:
+            node.kill()
+        for node in self._site.nodes:
+            node.start()
+        self._site.engine.start()
+
+
 def actor(name: str) -> Callable[[Site], Target]:
     """Return a target: the process of an actor."""
     return lambda site: EngineProcess(site, lambda site: site.engine.actor_pid(name))
@@ -199,11 +261,29 @@ def engine(site: Site) -> Target:
     return EngineMachine(site, lambda site: list(process_tree.session_members(site.engine.session)))
 
 
-def ray_head(site: Site) -> Target:
-    """Return the target: what keeps the Ray cluster together (GCS)."""
+def gcs(site: Site) -> Target:
+    """Return the target: what keeps a Ray cluster together, on the engine's own machine."""
     return EngineMachine(site, lambda site: site.engine.pids_titled("gcs_server")[:1])
 
 
 def raylet(site: Site) -> Target:
-    """Return the target: what keeps a Ray node's workers."""
+    """Return the target: what keeps a Ray node's workers, on the engine's own machine."""
     return EngineMachine(site, lambda site: site.engine.pids_titled("raylet/raylet")[:1])
+
+
+def ray_head(site: Site) -> Target:
+    """Return the target: the head of a Ray cluster, where `orchx up` and the ingress are too."""
+    return ClusterNode(site, lambda site: site.nodes[0])
+
+
+def node_of(actor_class: str) -> Callable[[Site], Target]:
+    """Return a target: the Ray node where an actor of this class runs."""
+
+    def find(site: Site) -> RayNode:
+        title = f"ray::{actor_class}"
+        for node in site.nodes:
+            if any(title in process_tree.title(pid) for pid in node.pids()):
+                return node
+        raise AssertionError(f"no node has a {actor_class}")
+
+    return lambda site: ClusterNode(site, find)
