@@ -194,6 +194,7 @@ def _run_folder() -> Iterator[Path]:
             yield Path(name)
         finally:
             process_cut.unmount()
+            disks.remove_leftovers()
 
 
 if __name__ == "__main__":

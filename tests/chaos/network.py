@@ -111,6 +111,11 @@ def standing_on(machine: Machine) -> Iterator[None]:
             _enter(home.fileno())
 
 
+def pids_on(machine: Machine) -> list[int]:
+    """Return the processes on a machine."""
+    return _pids_in(machine.namespace)
+
+
 def remove_namespaces() -> None:
     """Remove the namespaces of this name, and kill what runs in them (never this process)."""
     names = [each.name for each in _NAMESPACES.glob(f"{PREFIX}*")]

@@ -57,6 +57,9 @@ def table(results: dict[str, Any]) -> str:
     lines = [_HEAD.format(rate=first["rate_per_s"], hold=first["hold_s"])]
     lines += [line(name, told) + "\n" for name, told in results.items()]
     lines.append("\n")
+    if quiet := results.get(ROWS[0].name, {}).get("cores"):
+        used = ", ".join(f"{name} {cores:.2f}" for name, cores in quiet.items() if cores)
+        lines.append(f"- Cores in use where nothing happens, by machine: {used}.\n")
     for machine_, servers, commit_ in sorted(
         {(told["machine"], told["servers"], told["commit"]) for told in results.values()}
     ):

@@ -9,11 +9,12 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tests.chaos.cpu import CpuUse
 from tests.chaos.judge import Judge, Verdict
 from tests.chaos.load import Acceptance, Load
 from tests.chaos.meter import Meter
 from tests.chaos.rows import Row
-from tests.chaos.site import Site
+from tests.chaos.site import MACHINES, Site
 from tests.e2e.sandbox_ledger import SandboxLedger
 
 DEFINITION = ("chaos", "five-steps")
@@ -39,7 +40,8 @@ _LOOK_S = 0.25
 class Result:
     """What a row has shown; times in seconds.
 
-    `recovered_s` counts from healing until the backlog was gone; None: it was not.
+    `recovered_s` counts from healing until the backlog was gone; None: it was not. `cores` are
+    those that each machine kept busy before the strike.
     """
 
     row: str
@@ -49,6 +51,7 @@ class Result:
     most_behind: int
     recovered_s: float | None
     verdict: Verdict
+    cores: dict[str, float] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
 
     @property
@@ -107,9 +110,9 @@ def run_row(row: Row, site: Site, *, hold_s: float, rate_per_s: float) -> Result
     meter.start()
     try:
         _pass(WARM_S, load)
-        quiet_s = time.monotonic()
+        quiet_s, cpu = time.monotonic(), CpuUse(MACHINES)
         _pass(BEFORE_S, load)
-        usual = meter.usual(quiet_s)
+        usual, cores = meter.usual(quiet_s), cpu.cores()
         struck_s, healed_s = _strike(row, site, load, hold_s if row.hold else 0.0)
         level = max(2 * usual, USUAL_LATENCY_S * rate_per_s)
         gone_s = _await_recovery(meter, load, healed_s, level, row.recover_s)
@@ -123,6 +126,7 @@ def run_row(row: Row, site: Site, *, hold_s: float, rate_per_s: float) -> Result
         held_s=round(healed_s - struck_s, 1),
         acceptance=Acceptance.of(load.requests),
         usual_behind=round(usual, 1),
+        cores=cores,
         most_behind=meter.most(struck_s),
         recovered_s=None if gone_s is None else round(max(0.0, gone_s - healed_s), 1),
         verdict=judge.judge(load),

@@ -36,6 +36,7 @@ def a_result(
             wrong_answers=wrong or Counter(),
         ),
         usual_behind=2.5,
+        cores={"engine": 0.75, "node-1": 0.0},
         most_behind=70,
         recovered_s=recovered_s,
         verdict=verdict or Verdict(),
@@ -97,6 +98,7 @@ def test_the_table_keeps_what_other_runs_have_shown(
         f"| {ROWS[1].name} | 10 | 1 | 1.0 | 2 / 70 | never | 0 | 0 | 0 |"
         " **failed**: it broke / badly |",
     ]
+    assert "where nothing happens, by machine: engine 0.75.\n" in text
     assert f"Not run: {ROWS[2].name}," in text
 
 
