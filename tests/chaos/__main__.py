@@ -150,7 +150,7 @@ def _is_whole(there: Site) -> bool:
     """Tell whether the site can take another row."""
     try:
         return there.engine_lives() and eventually(
-            there.engine.is_ready, "readiness", timeout_s=READY_TIMEOUT_S
+            there.is_whole, "all parts to be well", timeout_s=READY_TIMEOUT_S
         )
     except AssertionError:  # it was killed, or is not well
         return False

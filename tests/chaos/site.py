@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import pymongo
-from kafka import KafkaAdminClient
-
 from orchx.sandbox.process import SandboxProcess
 from orchx.settings import Settings
+from tests.chaos import replication
 from tests.chaos.clocks import Clock, compile_library
 from tests.chaos.disks import Disk
 from tests.chaos.network import Machine
@@ -42,7 +40,6 @@ MACHINES = (*STORES, ENGINE, *NODES, CLIENT)
 
 DISK_MB = 768
 ENGINE_START_TIMEOUT_S = 300.0  # beside three brokers that start on the same cores
-_ASK_TIMEOUT_MS = 5_000
 
 Extra = Literal["none", "disks", "clocks", "nodes"]
 """What there is beside the usual: small disks, clocks that can be set, or a Ray cluster of which
@@ -73,31 +70,18 @@ class Site:
 
     def leading_broker(self) -> Member:
         """Return the broker that leads most partitions of the engine's topics."""
-        servers = ",".join(self.settings.kafka.bootstrap_servers)
-        client = KafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=_ASK_TIMEOUT_MS)
-        try:
-            topics = client.describe_topics()
-        finally:
-            client.close()
-        prefix = self.settings.kafka.topic_prefix
-        leaders = [
-            int(partition.get("leader_id", partition.get("leader")))
-            for topic in topics
-            if str(topic.get("name", topic.get("topic"))).startswith(prefix)
-            for partition in topic["partitions"]
-        ]
-        return self.brokers[max(set(leaders), key=leaders.count) - 1]
+        return self.brokers[replication.leading_broker(self.settings.kafka) - 1]
 
     def primary(self) -> Member:
         """Return the MongoDB that is primary."""
-        with pymongo.MongoClient[Mapping[str, object]](
-            self.settings.mongodb.uri.get_secret_value(),
-            serverSelectionTimeoutMS=3 * _ASK_TIMEOUT_MS,
-        ) as client:
-            client.admin.command("ping")
-            at = client.primary
-        assert at is not None
-        return next(each for each in self.mongodbs if each.machine.address == at[0])
+        address = replication.primary_address(self.settings.mongodb)
+        return next(each for each in self.mongodbs if each.machine.address == address)
+
+    def is_whole(self) -> bool:
+        """Tell whether everything works and every copy of everything is up to date."""
+        return self.engine.is_ready() and replication.is_complete(
+            self.settings.kafka, self.settings.mongodb
+        )
 
     def engine_lives(self) -> bool:
         """Tell whether the process that the engine was started as lives."""
