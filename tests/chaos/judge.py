@@ -39,7 +39,7 @@ class Verdict:
     doubled: int = 0
     stuck: int = 0
     findings: list[str] = field(default_factory=list)
-    statuses: Counter[str] = field(default_factory=Counter)
+    statuses: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
@@ -95,7 +95,7 @@ def verdict_of(requests: Sequence[Request], stories: Mapping[str, Story]) -> Ver
         requests: all that were made, accepted or not.
         stories: every workflow that the log has begun meanwhile, by id.
     """
-    verdict = Verdict(statuses=Counter(story.state.status for story in stories.values()))
+    verdict = Verdict(statuses=dict(Counter(story.state.status for story in stories.values())))
     by_key: dict[str, list[str]] = {}
     for workflow_id, story in stories.items():
         by_key.setdefault(str(_key_of(story)), []).append(workflow_id)

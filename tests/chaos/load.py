@@ -145,7 +145,7 @@ class Acceptance:
     refused_then_accepted: int
     never_accepted: int
     longest_refusal_s: float
-    wrong_answers: Counter[str]  # that told the client to give up: 4xx, 500
+    wrong_answers: dict[str, int]  # that told the client to give up: 4xx, 500
 
     @classmethod
     def of(cls, requests: list[Request]) -> Acceptance:
@@ -165,5 +165,5 @@ class Acceptance:
             longest_refusal_s=max(
                 (each.accepted_s - each.due_s for each in accepted if each.accepted_s), default=0.0
             ),
-            wrong_answers=wrong,
+            wrong_answers=dict(wrong),
         )

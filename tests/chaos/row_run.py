@@ -192,7 +192,7 @@ def _complaints(row: Row, result: Result) -> list[str]:
     ]
     found += verdict.findings
     if acceptance.wrong_answers:
-        found.append(f"answers that tell a client to give up: {dict(acceptance.wrong_answers)}")
+        found.append(f"answers that tell a client to give up: {acceptance.wrong_answers}")
     if acceptance.longest_refusal_s > result.held_s + row.refusal_s:
         found.append(f"refused for {acceptance.longest_refusal_s:.1f} s")
     if result.recovered_s is None:

@@ -1,4 +1,4 @@
-from collections import Counter
+import json
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ def a_result(
     row: Row,
     *,
     verdict: Verdict | None = None,
-    wrong: Counter[str] | None = None,
+    wrong: dict[str, int] | None = None,
     refusal_s: float = 1.0,
     recovered_s: float | None = 2.0,
     never: int = 0,
@@ -33,7 +33,7 @@ def a_result(
             refused_then_accepted=1,
             never_accepted=never,
             longest_refusal_s=refusal_s,
-            wrong_answers=wrong or Counter(),
+            wrong_answers=wrong or {},
         ),
         usual_behind=2.5,
         cores={"engine": 0.75, "node-1": 0.0},
@@ -67,7 +67,7 @@ def test_a_row_where_all_is_well_has_nothing_to_complain_of() -> None:
         ({"verdict": Verdict(doubled=2)}, "doubled 2"),
         ({"verdict": Verdict(stuck=3)}, "stuck 3"),
         ({"verdict": Verdict(findings=["Redis knows nothing"])}, "Redis knows nothing"),
-        ({"wrong": Counter({"500": 4})}, "answers that tell a client to give up: {'500': 4}"),
+        ({"wrong": {"500": 4}}, "answers that tell a client to give up: {'500': 4}"),
         ({"refusal_s": 45.1}, "refused for 45.1 s"),
         ({"recovered_s": None}, "the backlog did not go away"),
         ({"recovered_s": 60.5}, "took 60.5 s to recover"),
@@ -85,7 +85,8 @@ def test_the_table_keeps_what_other_runs_have_shown(
 ) -> None:
     monkeypatch.setattr(report, "RESULTS", tmp_path / "chaos.json")
     monkeypatch.setattr(report, "TABLE", tmp_path / "chaos.md")
-    first, second = a_result(ROWS[0]), a_result(ROWS[1], recovered_s=None)
+    first = a_result(ROWS[0], verdict=Verdict(statuses={"completed": 10}))
+    second = a_result(ROWS[1], recovered_s=None)
     second.complaints.append("it broke | badly")
 
     report.record([second], servers="Kafka 4", hold_s=15, rate_per_s=50)
@@ -93,6 +94,8 @@ def test_the_table_keeps_what_other_runs_have_shown(
 
     text = (tmp_path / "chaos.md").read_text()
     rows = [line for line in text.splitlines() if ROWS[0].name in line or ROWS[1].name in line]
+    kept = json.loads((tmp_path / "chaos.json").read_text())[ROWS[0].name]
+    assert kept["verdict"]["statuses"] == {"completed": 10}
     assert rows == [
         f"| {ROWS[0].name} | 10 | 1 | 1.0 | 2 / 70 | 2.0 | 0 | 0 | 0 | passed |",
         f"| {ROWS[1].name} | 10 | 1 | 1.0 | 2 / 70 | never | 0 | 0 | 0 |"
