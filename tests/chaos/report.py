@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ TABLE = ROOT / "docs" / "chaos.md"
 _HEAD = """\
 # Faults under load
 
-Written by `make chaos` (`python -m tests.chaos --write`); do not edit. Each row: {rate:g} requests
-a second of five steps each, from a client that tries again with the same key; a fault for
-{hold:g} s (a process that is started again by itself is only killed); then load until the backlog
-is gone. At the end the services' ledgers, the log in Kafka, MongoDB, Redis and the API are
+Written by `make chaos` (`python -m tests.chaos --write`); do not edit. Each row: requests of five
+steps each at a fixed rate, from a client that tries again with the same key; a fault (a process
+that is started again by itself is only killed); then load until the backlog is gone. At the end the services' ledgers, the log in Kafka, MongoDB, Redis and the API are
 compared: lost, doubled and stuck have to be 0. How the machines and faults are made is in
 `tests/chaos`.
 
@@ -53,18 +53,18 @@ def record(results: Sequence[Result], *, servers: str, hold_s: float, rate_per_s
 
 def table(results: dict[str, Any]) -> str:
     """Return the page for results by row."""
-    first = next(iter(results.values()))
-    lines = [_HEAD.format(rate=first["rate_per_s"], hold=first["hold_s"])]
+    lines = [_HEAD]
     lines += [line(name, told) + "\n" for name, told in results.items()]
     lines.append("\n")
     if quiet := results.get(ROWS[0].name, {}).get("cores"):
         used = ", ".join(f"{name} {cores:.2f}" for name, cores in quiet.items() if cores)
         lines.append(f"- Cores in use where nothing happens, by machine: {used}.\n")
-    for machine_, servers, commit_ in sorted(
-        {(told["machine"], told["servers"], told["commit"]) for told in results.values()}
-    ):
-        rows = sum(told["commit"] == commit_ for told in results.values())
-        lines.append(f"- {rows} rows at commit {commit_}, on {machine_}; {servers}.\n")
+    measured = Counter(
+        f"at commit {told['commit']}, {told['rate_per_s']:g} requests a second, faults of"
+        f" {told['hold_s']:g} s; on {told['machine']}; {told['servers']}"
+        for told in results.values()
+    )
+    lines += [f"- {count} rows {how}.\n" for how, count in sorted(measured.items())]
     if missing := [row.name for row in ROWS if row.name not in results]:
         lines.append(f"- Not run: {', '.join(missing)}.\n")
     return "".join(lines)

@@ -193,6 +193,8 @@ def _engine(
         authentication=True,
         environment={
             **(_on_nodes(environment) if environment else {}),
+            # Ray has its workers yield to everything else on a machine: here to the other machines.
+            "RAY_worker_niceness": "0",
             "ORCHX_PROFILE": "kafka",
             "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka.bootstrap_servers),
             "ORCHX_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
