@@ -22,13 +22,13 @@ _HEAD = """\
 
 Written by `make chaos` (`python -m tests.chaos --write`); do not edit. Each row: requests of five
 steps each at a fixed rate, from a client that tries again with the same key; a fault (a process
-that is started again by itself is only killed); then load until the backlog is gone. At the end the services' ledgers, the log in Kafka, MongoDB, Redis and the API are
-compared: lost, doubled and stuck have to be 0. How the machines and faults are made is in
-`tests/chaos`.
+that is started again by itself is only killed); then load until the backlog is gone. At the end
+the services' ledgers, the log in Kafka, MongoDB, Redis and the API are compared: lost, doubled and
+stuck have to be 0. How machines and faults are made is in `tests/chaos`.
 
-*Refused* were turned away at first and accepted later; the *longest refusal* counts from when
-such a request was due. *Behind* is how many were due and not yet done, usually and at
-most. *Recovery* counts from healing until no more were behind than usually. Times in seconds.
+*Refused* were turned away at first and accepted later; the *longest refusal* counts from when such
+a request was due. *Behind* is how many were due and not yet done, usually and at most. *Recovery*
+counts from healing until no more were behind than usually. Times in seconds.
 
 | fault | requests | refused | longest refusal | behind | recovery | lost | doubled | stuck | |
 |---|---|---|---|---|---|---|---|---|---|
