@@ -82,11 +82,20 @@ class Member:
         """Its process."""
         return self.running.process.pid
 
-    def revive(self) -> None:
-        """Start it again on its data, unless it lives, and wait until it works."""
-        if is_alive(self.running.process):
-            return
-        self.running = _start([self.placed], self.folder)[0]
+
+def revive(members: Sequence[Member]) -> None:
+    """Start those that have ended again on their data, together, and wait until they work.
+
+    Together, for a broker or a MongoDB that is alone among its kind waits for the others.
+
+    Raises:
+        RuntimeError: one does not start.
+    """
+    ended = [member for member in members if not is_alive(member.running.process)]
+    if ended:
+        running = _start([member.placed for member in ended], ended[0].folder)
+        for member, found in zip(ended, running, strict=True):
+            member.running = found
 
 
 def settings_of(label: str) -> Settings:

@@ -14,7 +14,7 @@ from tests.chaos.disks import Disk
 from tests.chaos.network import Machine
 from tests.chaos.process_cut import ProcessCut
 from tests.chaos.ray_nodes import RayNode
-from tests.chaos.servers_on_machines import STORES, Member
+from tests.chaos.servers_on_machines import STORES, Member, revive
 from tests.chaos.site import ENGINE, Site
 from tests.e2e import process_tree
 from tests.e2e.conditions import eventually
@@ -62,8 +62,7 @@ class Servers:
         return [member.pid for member in self._members]
 
     def revive(self) -> None:
-        for member in self._members:
-            member.revive()
+        revive(self._members)
 
     def cut(self) -> None:
         for member in self._members:
