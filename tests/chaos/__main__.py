@@ -128,7 +128,7 @@ def _run_one(row: Row, there: Site, own: Path, options: argparse.Namespace) -> R
         result = Result.broken(row, error)
         there.engine.kill()
     if not result.is_passed:
-        _keep(row, own, options)
+        _keep(row, there, own, options)
     print(json.dumps(result.as_json()) if options.json else _told(result), flush=True)
     return result
 
@@ -156,14 +156,16 @@ def _is_whole(there: Site) -> bool:
         return False
 
 
-def _keep(row: Row, own: Path, options: argparse.Namespace) -> None:
+def _keep(row: Row, there: Site, own: Path, options: argparse.Namespace) -> None:
     """Copy the logs of a row that failed to where the user wants them."""
     if options.keep is None:
         return
     to = options.keep / "".join(letter if letter.isalnum() else "-" for letter in row.name)
     to.mkdir(parents=True, exist_ok=True)
-    for log in (*own.glob("engine/*.log"), *own.glob("servers/*.log")):
-        shutil.copy(log, to)
+    workers = there.engine.logs.glob("worker-*.err") if there.engine.logs else ()
+    for log in (*own.glob("engine/*.log"), *own.glob("servers/*.log"), *workers):
+        if log.stat().st_size:
+            shutil.copy(log, to)
 
 
 def _lacking(rows: Sequence[Row]) -> str:

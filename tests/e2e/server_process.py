@@ -64,6 +64,7 @@ class ServerProcess:
         self.port = free_port()
         self.url = f"http://{host}:{self.port}"
         self.pids: dict[str, int] = {}
+        self.logs: Path | None = None  # of its processes, once it has started
         self._start_timeout_s = start_timeout_s
         self.admin_key: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,6 +104,7 @@ class ServerProcess:
             )
         announced = self._announced()
         self.pids = {name: int(pid) for name, pid in announced["pids"].items()}
+        self.logs = Path(announced["logs"])
         self.admin_key = announced["adminKey"] or self.admin_key
         return time.monotonic() - begun_s
 
