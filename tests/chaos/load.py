@@ -145,6 +145,7 @@ class Acceptance:
     refused_then_accepted: int
     never_accepted: int
     longest_refusal_s: float
+    refusals: dict[str, int]  # by status, `silence`, or what became of the connection
     wrong_answers: dict[str, int]  # that told the client to give up: 4xx, 500
 
     @classmethod
@@ -153,11 +154,10 @@ class Acceptance:
         refused = [each for each in requests if each.refusals]
         accepted = [each for each in refused if each.accepted_s is not None]
         passing = {str(status) for status in PASSING}
-        wrong: Counter[str] = Counter()
+        refusals: Counter[str] = Counter()
         for each in refused:
-            wrong.update(
-                {why: n for why, n in each.refusals.items() if why.isdigit() and why not in passing}
-            )
+            refusals.update(each.refusals)
+        wrong = {why: n for why, n in refusals.items() if why.isdigit() and why not in passing}
         return cls(
             requests=len(requests),
             refused_then_accepted=len(accepted),
@@ -165,5 +165,6 @@ class Acceptance:
             longest_refusal_s=max(
                 (each.accepted_s - each.due_s for each in accepted if each.accepted_s), default=0.0
             ),
-            wrong_answers=dict(wrong),
+            refusals=dict(refusals),
+            wrong_answers=wrong,
         )

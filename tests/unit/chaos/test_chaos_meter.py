@@ -61,4 +61,5 @@ def test_refusals_are_told_apart_from_answers_that_say_give_up() -> None:
     assert acceptance.refused_then_accepted == 1
     assert acceptance.never_accepted == 1
     assert acceptance.longest_refusal_s == 4
+    assert acceptance.refusals == {"503": 2, "silence": 1, "500": 1, "409": 2}
     assert acceptance.wrong_answers == {"500": 1, "409": 2}

@@ -33,6 +33,7 @@ def a_result(
             refused_then_accepted=1,
             never_accepted=never,
             longest_refusal_s=refusal_s,
+            refusals={},
             wrong_answers=wrong or {},
         ),
         usual_behind=2.5,
