@@ -59,6 +59,8 @@ SERVE_PORTS = (
     "RAY_SERVE_HAPROXY_STATS_PORT",
 )
 SET_HERE = "RAY_SERVE_SET_BY_ORCHX"  # the process that set variables, and which
+LAUNCHER_HOST = "ORCHX_LAUNCHER_HOST"
+SERVED_BY_SERVE = ("127.0.0.1", "localhost", "0.0.0.0", "::")  # noqa: S104  names, not a choice
 HAPROXY_LAUNCHER = Path(__file__).with_name("haproxy_launcher.sh")
 
 
@@ -107,6 +109,13 @@ def joins_cluster() -> bool:
     return os.environ.get("RAY_ADDRESS", "local") != "local"
 
 
+def set_launcher_host(host: str) -> None:
+    """Have HAProxy listen at one address of this machine while Serve knows loopback only."""
+    os.environ.pop(LAUNCHER_HOST, None)
+    if "ORCHX_LAUNCHER_HAPROXY" in os.environ and host not in SERVED_BY_SERVE:
+        os.environ[LAUNCHER_HOST] = host
+
+
 def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = True) -> None:
     """Start Ray on this machine, or join the cluster that RAY_ADDRESS names.
 
@@ -120,6 +129,7 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers would compile Ray at each start
     options: dict[str, Any] = {}
     if not joins_cluster():
+        set_launcher_host(settings.http.host)
         options = {
             "num_cpus": num_cpus or max(2, os.cpu_count() or 2),
             "include_dashboard": False,

@@ -5,6 +5,8 @@
 - Where no replica answers (at start, after a crash), callers hear 503, a problem document and
   when to come back, instead of Serve's 404 or 500: both would tell them to give up.
 - Its own statistics and metrics are for this machine only.
+- It listens at an address of this machine that Serve is not told of: Serve would have the replicas
+  listen there alone, while HAProxy looks for them at loopback.
 
 Each change is a replacement in what Serve has written; where a newer Serve writes otherwise,
 that part stays as it is.
@@ -38,8 +40,14 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def amended(config: str, problem_file: Path) -> str:
-    """Return Serve's configuration with orchx's answers and addresses."""
+def amended(config: str, problem_file: Path, host: str | None = None) -> str:
+    """Return Serve's configuration with orchx's answers and addresses.
+
+    Args:
+        config: HAProxy's configuration as Serve has written it.
+        problem_file: body of the answer where no replica answers.
+        host: where to listen in place of loopback.
+    """
     unavailable = (
         f"http-request return status 503 content-type application/problem+json"
         f" file {problem_file} hdr Retry-After {RETRY_AFTER_S}"
@@ -49,6 +57,10 @@ def amended(config: str, problem_file: Path) -> str:
         lambda found: found[1] + unavailable,
         config,
     )
+    if host:
+        config = re.sub(
+            r"(?m)^(frontend http_frontend\n\s*bind )127\.0\.0\.1:", rf"\g<1>{host}:", config
+        )
     return re.sub(
         r"(?m)^(frontend prometheus|listen stats)(\n\s*bind )\*?:", r"\1\g<2>127.0.0.1:", config
     )
@@ -73,7 +85,9 @@ def amend(config_file: Path) -> None:
     problem_file.write_bytes(body)
     for page in config_file.parent.glob("500.http"):
         page.write_bytes(error_page(body))
-    config_file.write_text(amended(config_file.read_text(), problem_file))
+    config_file.write_text(
+        amended(config_file.read_text(), problem_file, os.environ.get("ORCHX_LAUNCHER_HOST"))
+    )
 
 
 def main(arguments: list[str]) -> None:

@@ -26,6 +26,9 @@ T = TypeVar("T")
 CONFIRM_S = 1.0
 """How often a writer confirms what it has put, and how often a lost cache is tried again."""
 
+UNKNOWN = -1
+"""An offset that nothing was put up to: what is put after it goes on from nothing."""
+
 STALE_MS = 5_000
 """What nobody has confirmed for so long is not served."""
 
@@ -134,13 +137,15 @@ class CachedStateStore:
     ) -> None:
         """Store summaries and the offset, then tell the cache; its failures are none of ours."""
         # Out of the table until it is known to be done: a failure may have saved or not.
-        after = self._saved.pop(partition, None)
-        if after is None:
-            after = await self.offset(partition)
+        saved = self._saved.pop(partition, None)
+        after = await self.offset(partition) if saved is None else saved
         await self._store.save(summaries, offset=offset, partition=partition)
         if offset > after:  # an older one changes nothing
             self.require({partition: offset})
-            await self._put(summaries, after, offset, partition)
+            # After a failure what the cache holds is not gone on from: the store may have some of
+            # the summaries that failed without its offset, and they are not in these then, for
+            # to whoever projects again they have not changed.
+            await self._put(summaries, UNKNOWN if saved is None else saved, offset, partition)
         self._saved[partition] = max(after, offset)
 
     async def offset(self, partition: int = 0) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+LOOPBACK: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 10.0
 
@@ -23,15 +24,16 @@ class SandboxProcess:
     Args:
         data: directory of the ledger, which outlives the process.
         port: 0 takes a free one.
+        host: address to listen on.
 
     Raises:
         RuntimeError: it did not say that it listens within `START_TIMEOUT_S`.
     """
 
-    def __init__(self, data: Path, port: int = 0) -> None:
+    def __init__(self, data: Path, port: int = 0, host: str = LOOPBACK) -> None:
         command = [sys.executable, "-m", "orchx.sandbox", "--port", str(port), "--data", str(data)]
         self.process = subprocess.Popen(
-            [*command, "--until-stdin-ends"],
+            [*command, "--host", host, "--until-stdin-ends"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,

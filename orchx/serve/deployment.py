@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.context import _get_global_client
 
-from orchx.actors.cluster import joins_cluster
+from orchx.actors.cluster import LAUNCHER_HOST, joins_cluster
 from orchx.actors.gateway import open_gateway
 from orchx.actors.handles import Handles
 from orchx.actors.links import RayMetricsLink
@@ -33,6 +34,7 @@ APPLICATION = "orchx"
 # Far above what the admission control lets in: the queue in front must not be the limit.
 MAX_ONGOING_REQUESTS = 10_000
 HEALTH_TIMEOUT_S = 10.0
+INNER_HOST = "127.0.0.1"  # where HAProxy looks for the replicas of its own machine
 
 
 class Ingestion:
@@ -85,7 +87,9 @@ def deploy(settings: Settings) -> str:
     everywhere = settings.cluster.ingress == "every-node"
     serve.start(
         proxy_location=ProxyLocation.EveryNode if everywhere else ProxyLocation.HeadOnly,
-        http_options=HTTPOptions(host=host, port=port),
+        http_options=HTTPOptions(
+            host=INNER_HOST if LAUNCHER_HOST in os.environ else host, port=port
+        ),
         logging_config={"log_level": "WARNING"},
     )
     deployment: Any = serve.deployment(

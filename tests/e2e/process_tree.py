@@ -32,6 +32,14 @@ def session_members(session: int) -> dict[int, str]:
     return members
 
 
+def title(pid: int) -> str:
+    """Return a process's command line; empty if it has ended."""
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def is_alive(pid: int) -> bool:
     """Return whether a process lives and is no zombie."""
     try:

@@ -24,6 +24,7 @@ from tests.e2e import process_tree
 from tests.e2e.conditions import eventually
 
 ROOT = Path(__file__).parents[2]
+LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 40.0
 PATIENT = RetryPolicy(limit=200, first_delay_s=0.05, max_delay_s=1.0)
@@ -40,6 +41,8 @@ class ServerProcess:
         environment: settings, and whatever else the server shall see.
         authentication: whether keys are asked for; `admin_key` is then the first one.
         settings: what the server's environment says of its stores, for whoever looks into them.
+        host: address that it listens at.
+        prefix: the beginning of a command that runs the server elsewhere, as the same process.
         start_timeout_s: how long a start may take.
     """
 
@@ -51,22 +54,26 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         authentication: bool = False,
         settings: Settings | None = None,
+        host: str = LOOPBACK,
+        prefix: Sequence[str] = (),
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.settings = settings or Settings(data_dir=self.data)
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self.pids: dict[str, int] = {}
         self.nodes: dict[str, str] = {}
+        self.logs: Path | None = None  # of its processes, once it has started
         self.admin_key: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._start_timeout_s = start_timeout_s
         self._environment = dict(environment or {})
         program = Path(sys.executable).with_name("orchx")
         self._command = [
-            *(str(program), "up", "--json", "--port", str(self.port)),
+            *prefix,
+            *(str(program), "up", "--json", "--host", host, "--port", str(self.port)),
             *("--data-dir", str(self.data), "--log-level", "warning"),
             *(() if authentication else ("--no-auth",)),
             *arguments,
@@ -99,6 +106,7 @@ class ServerProcess:
         announced = self._announced()
         self.pids = {name: int(pid) for name, pid in announced["pids"].items()}
         self.nodes = {name: node["id"] for name, node in announced["nodes"].items()}
+        self.logs = Path(announced["logs"])
         self.admin_key = announced["adminKey"] or self.admin_key
         return time.monotonic() - begun_s
 

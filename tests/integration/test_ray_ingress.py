@@ -27,6 +27,13 @@ def test_statistics_and_metrics_are_for_this_machine_only() -> None:
         assert rest.strip().startswith("bind 127.0.0.1:")
 
 
+def test_it_listens_where_it_shall_and_not_where_serve_was_told() -> None:
+    written = HAPROXY_CONFIG_TEMPLATE.replace("{{ config.frontend_host }}", "127.0.0.1")
+    config = haproxy_launcher.amended(written, Path("unavailable.json"), "192.0.2.7")
+    _, _, rest = config.partition("\nfrontend http_frontend\n")
+    assert rest.strip().startswith("bind 192.0.2.7:")
+
+
 def test_files_are_changed_in_place_and_only_once(tmp_path: Path) -> None:
     config, page = tmp_path / "haproxy.cfg", tmp_path / "500.http"
     config.write_text(HAPROXY_CONFIG_TEMPLATE)

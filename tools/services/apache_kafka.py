@@ -1,4 +1,4 @@
-"""Apache Kafka as one process that is broker and controller, from the jars that Maven fetches."""
+"""Apache Kafka from the jars that Maven fetches: processes that are broker and controller each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.services.ports import HOST
@@ -17,6 +18,7 @@ POM = Path(__file__).resolve().parent / "kafka" / "pom.xml"
 FETCH_TIMEOUT_S = 900.0
 _FORMAT_TIMEOUT_S = 120.0
 _HASH_DIGITS = 8
+MOST_COPIES = 3
 _FORMATTED = "meta.properties"
 # The serial collector: the machine's cores are the tests'.
 _JAVA = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
@@ -28,8 +30,8 @@ _LOG = (
 _SHORT_RUN = "-XX:TieredStopAtLevel=1"  # to optimise what runs for a second does not pay
 _PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller_port}
+node.id={node_id}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
 advertised.listeners=PLAINTEXT://{host}:{port}
 controller.listener.names=CONTROLLER
@@ -37,25 +39,44 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={in_sync}
 share.coordinator.state.topic.num.partitions=1
 log.cleaner.dedupe.buffer.size=16777216
 """
 
 
-def prepare(folder: Path, *, port: int, controller_port: int, jars: Path) -> Launch:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """One process of a cluster.
+
+    Args:
+        port: of clients and of the other brokers.
+        controller_port: of the brokers' talk with the controllers.
+        voters: all processes of the cluster, as `id@host:controller_port`; this one alone if
+            empty.
+        cluster: the cluster's id, which all its processes are formatted with; a new one if empty.
+    """
+
+    port: int
+    controller_port: int
+    host: str = HOST
+    node_id: int = 1
+    voters: tuple[str, ...] = ()
+    cluster: str = ""
+
+
+def prepare(folder: Path, broker: Broker, *, jars: Path) -> Launch:
     """Write the configuration, format the storage the first time, return how it is started.
 
     Args:
         folder: where configuration and data are kept.
-        port: of clients.
-        controller_port: of the broker's talk with its controller.
+        broker: which.
         jars: folder of Kafka's jars.
 
     Raises:
@@ -63,11 +84,12 @@ def prepare(folder: Path, *, port: int, controller_port: int, jars: Path) -> Lau
     """
     data = folder / "data"
     settings = folder / "server.properties"
-    settings.write_text(properties(data, port=port, controller_port=controller_port))
+    settings.write_text(properties(data, broker))
     java = str(shutil.which("java"))
     program = (*_JAVA, *_LOG, "-cp", f"{jars}/*")
     if not (data / _FORMATTED).exists():
-        tool = ("kafka.tools.StorageTool", "format", "-t", cluster_id(), "-c", str(settings))
+        cluster = broker.cluster or cluster_id()
+        tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings))
         output_of([java, _SHORT_RUN, *program, *tool], timeout_s=_FORMAT_TIMEOUT_S)
     return Launch(
         description=f"Apache Kafka {kafka_version(POM.read_text())}",
@@ -75,9 +97,20 @@ def prepare(folder: Path, *, port: int, controller_port: int, jars: Path) -> Lau
     )
 
 
-def properties(data: Path, *, port: int, controller_port: int) -> str:
-    """Return the text of server.properties: loopback only, one copy of everything."""
-    return _PROPERTIES.format(host=HOST, port=port, controller_port=controller_port, data=data)
+def properties(data: Path, broker: Broker) -> str:
+    """Return the text of server.properties: its own address only, up to three copies of all."""
+    copies = max(1, min(len(broker.voters), MOST_COPIES))
+    return _PROPERTIES.format(
+        host=broker.host,
+        port=broker.port,
+        controller_port=broker.controller_port,
+        node_id=broker.node_id,
+        voters=",".join(broker.voters)
+        or f"{broker.node_id}@{broker.host}:{broker.controller_port}",
+        copies=copies,
+        in_sync=copies // 2 + 1,
+        data=data,
+    )
 
 
 def cluster_id() -> str:

@@ -35,22 +35,27 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaServer:
-    """One broker, which with Apache's is its own controller too.
+    """One broker, which with Apache's is a controller too.
 
     Args:
         libraries: folder in which Apache Kafka's jars are kept from one time to the next.
+        node_id, voters, cluster: of a cluster of several, see `apache_kafka.Broker`.
     """
 
     port: int
     controller_port: int
     libraries: Path
+    host: str = HOST
+    node_id: int = 1
+    voters: tuple[str, ...] = ()
+    cluster: str = ""
     name: str = "kafka"
     variable: str = "ORCHX_TEST_KAFKA"
 
     @property
     def address(self) -> str:
         """The bootstrap server."""
-        return f"{HOST}:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def prepare(self, folder: Path) -> Launch:
         """See `Server.prepare`."""
@@ -63,13 +68,19 @@ class KafkaServer:
             if os.environ.get(CHOICE) == APACHE:
                 raise
             return tansu.prepare(self.port, reason=f"Maven cannot fetch that: {error}")
-        return apache_kafka.prepare(
-            folder, port=self.port, controller_port=self.controller_port, jars=jars
+        broker = apache_kafka.Broker(
+            host=self.host,
+            port=self.port,
+            controller_port=self.controller_port,
+            node_id=self.node_id,
+            voters=self.voters,
+            cluster=self.cluster,
         )
+        return apache_kafka.prepare(folder, broker, jars=jars)
 
     def is_ready(self) -> bool:
         """Tell whether it answers an admin client's request."""
-        if not is_listening(self.port):
+        if not is_listening(self.port, self.host):
             return False
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # that it is not ready is no news
         try:

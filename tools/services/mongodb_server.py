@@ -1,7 +1,7 @@
-"""MongoDB as a replica set of one member: the one on PATH, else a package's.
+"""MongoDB as a member of a replica set, of one if no others are named.
 
-A single member of a replica set has what a lone server lacks: transactions, change streams and
-`w: majority`.
+The program is the one on PATH, else a package's. A replica set of one member has what a lone
+server lacks: transactions, change streams and `w: majority`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,23 @@ _ALREADY_INITIALIZED = 23
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MongodbServer:
-    """One mongod, primary of the replica set `orchx`."""
+    """One mongod of the replica set `orchx`.
+
+    Args:
+        members: all of the set as `host:port`, alike for each of them; the first makes the set,
+            once all answer. This one alone if empty.
+    """
 
     port: int
+    host: str = HOST
+    members: tuple[str, ...] = ()
     name: str = "mongodb"
     variable: str = "ORCHX_TEST_MONGODB"
 
     @property
     def address(self) -> str:
         """The URI of the replica set."""
-        return f"mongodb://{HOST}:{self.port}/?replicaSet={REPLICA_SET}"
+        return f"mongodb://{','.join(self._all)}/?replicaSet={REPLICA_SET}"
 
     def prepare(self, folder: Path) -> Launch:
         """See `Server.prepare`."""
@@ -49,7 +56,7 @@ class MongodbServer:
         printed = output_of([program, "--version"], timeout_s=_RUN_TIMEOUT_S)
         version = re.search(r"db version v([\d.]+)", printed)
         options = {
-            "--bind_ip": HOST,
+            "--bind_ip": self.host,
             "--port": str(self.port),
             "--dbpath": str(folder),
             "--replSet": REPLICA_SET,
@@ -65,28 +72,40 @@ class MongodbServer:
         )
 
     def is_ready(self) -> bool:
-        """Tell whether it is primary; the first time, make it the replica set's only member."""
+        """Tell whether the set can be written to through it, or it follows one that can.
+
+        The first time, the set is made.
+        """
         try:
             with pymongo.MongoClient[Mapping[str, Any]](
-                HOST,
+                self.host,
                 self.port,
                 directConnection=True,
                 serverSelectionTimeoutMS=_ANSWER_TIMEOUT_MS,
                 socketTimeoutMS=_ANSWER_TIMEOUT_MS,
             ) as client:
                 state = client.admin.command("hello")
-                if state.get("isWritablePrimary"):
+                follows = state.get("secondary") and "primary" in state
+                if state.get("isWritablePrimary") or follows:
                     return True
-                if "setName" not in state:
+                if "setName" not in state and self._all[0] == self._own:
                     self._initiate(client)
         except PyMongoError:
             pass
         return False
 
+    @property
+    def _own(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def _all(self) -> tuple[str, ...]:
+        return self.members or (self._own,)
+
     def _initiate(self, client: pymongo.MongoClient[Mapping[str, Any]]) -> None:
-        member = {"_id": 0, "host": f"{HOST}:{self.port}"}
+        members = [{"_id": number, "host": each} for number, each in enumerate(self._all)]
         try:
-            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [member]})
+            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
         except OperationFailure as error:
             if error.code != _ALREADY_INITIALIZED:
                 raise

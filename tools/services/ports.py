@@ -52,8 +52,8 @@ def free_ports() -> Ports:
     raise OSError(f"no free ports between {FREE_PORTS.start} and {FREE_PORTS.stop - 1}")
 
 
-def is_listening(port: int) -> bool:
+def is_listening(port: int, host: str = HOST) -> bool:
     """Tell whether somebody accepts connections at the port."""
     with socket.socket() as connection:
         connection.settimeout(_CONNECT_TIMEOUT_S)
-        return connection.connect_ex((HOST, port)) == 0
+        return connection.connect_ex((host, port)) == 0

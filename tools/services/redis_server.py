@@ -24,13 +24,14 @@ class RedisServer:
     """One Redis that keeps its data in an append-only file."""
 
     port: int
+    host: str = HOST
     name: str = "redis"
     variable: str = "ORCHX_TEST_REDIS"
 
     @property
     def address(self) -> str:
         """The URL of database 0."""
-        return f"redis://{HOST}:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     def prepare(self, folder: Path) -> Launch:
         """See `Server.prepare`."""
@@ -38,9 +39,11 @@ class RedisServer:
         printed = output_of([program, "--version"], timeout_s=_RUN_TIMEOUT_S)
         version = re.search(r"v=([\d.]+)", printed)
         options = {
-            "--bind": HOST,
+            "--bind": self.host,
             "--port": str(self.port),
             "--dir": str(folder),
+            # It has no password, so it would talk to loopback only, wherever it listens.
+            "--protected-mode": "yes" if self.host == HOST else "no",
             "--daemonize": "no",
             "--appendonly": "yes",
             "--save": "",
@@ -54,7 +57,7 @@ class RedisServer:
         """Tell whether it answers a ping; while it reads its file it does not."""
         try:
             with redis.Redis(
-                host=HOST,
+                host=self.host,
                 port=self.port,
                 socket_timeout=_ANSWER_TIMEOUT_S,
                 socket_connect_timeout=_ANSWER_TIMEOUT_S,

@@ -6,7 +6,15 @@ import os
 
 import pytest
 
-from orchx.actors.cluster import HAPROXY_LAUNCHER, SERVE_PORTS, SET_HERE, prepare_environment
+from orchx.actors.cluster import (
+    HAPROXY_LAUNCHER,
+    LAUNCHER_HOST,
+    SERVE_PORTS,
+    SERVED_BY_SERVE,
+    SET_HERE,
+    prepare_environment,
+    set_launcher_host,
+)
 
 BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
@@ -51,3 +59,19 @@ def test_what_the_user_has_set_stays() -> None:
     prepare_environment()
     assert (os.environ[BINARY], os.environ[SERVE_PORTS[0]]) == ("/opt/haproxy", "7001")
     assert "ORCHX_LAUNCHER_HAPROXY" not in os.environ
+
+
+@pytest.mark.parametrize("host", SERVED_BY_SERVE)
+def test_where_serve_can_listen_it_does(host: str) -> None:
+    prepare_environment()
+    set_launcher_host("192.0.2.7")
+    set_launcher_host(host)
+    assert LAUNCHER_HOST not in os.environ
+
+
+def test_at_any_other_address_our_launcher_listens_and_nobody_elses() -> None:
+    set_launcher_host("192.0.2.7")
+    assert LAUNCHER_HOST not in os.environ
+    prepare_environment()
+    set_launcher_host("192.0.2.7")
+    assert os.environ[LAUNCHER_HOST] == "192.0.2.7"

@@ -417,3 +417,19 @@ class TestAnyOrder:
         await asyncio.gather(projecting, *reading)
         for one in (projector, *readers):
             await one.close()
+
+
+async def test_what_a_failed_save_has_stored_is_not_hidden_by_what_was_cached_before() -> None:
+    """Projected again, such a summary has not changed, so it is not saved, nor put, again."""
+    faults, clock = Faults(), VirtualClock()
+    states = CachedStateStore(MemoryStateStore(faults), MemoryStateCache(clock), clock)
+    await states.save([summary("a", 1)], offset=1)
+    faults.fail("state_store.save:between")
+    with pytest.raises(Unavailable):
+        await states.save([summary("a", 2)], offset=2)
+    faults.mend()
+
+    await states.save([summary("b", 1)], offset=3)
+
+    assert await states.load(["a", "b"]) == {"a": summary("a", 2), "b": summary("b", 1)}
+    await states.close()

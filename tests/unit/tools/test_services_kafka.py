@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tools.services import apache_kafka, kafka_server, tansu
-from tools.services.apache_kafka import cluster_id, jars, kafka_version, properties
+from tools.services.apache_kafka import Broker, cluster_id, jars, kafka_version, properties
 from tools.services.kafka_server import (
     CHOICE,
     Choice,
@@ -92,7 +92,7 @@ def test_javas_version_is_read(printed: str, version: int | None) -> None:
 
 
 def test_the_configuration_keeps_kafka_on_loopback_and_makes_no_topics_by_itself() -> None:
-    text = properties(Path("/data/here"), port=19092, controller_port=19093)
+    text = properties(Path("/data/here"), Broker(port=19092, controller_port=19093))
     lines = dict(line.split("=", 1) for line in text.splitlines())
 
     assert lines["listeners"] == "PLAINTEXT://127.0.0.1:19092,CONTROLLER://127.0.0.1:19093"
@@ -103,6 +103,19 @@ def test_the_configuration_keeps_kafka_on_loopback_and_makes_no_topics_by_itself
     assert lines["group.initial.rebalance.delay.ms"] == "0"
     copies = [value for key, value in lines.items() if key.endswith("replication.factor")]
     assert copies == ["1"] * 3
+
+
+def test_one_of_three_brokers_knows_the_others_and_keeps_three_copies() -> None:
+    voters = ("1@10.0.0.1:2", "2@10.0.0.2:2", "3@10.0.0.3:2")
+    broker = Broker(host="10.0.0.2", port=1, controller_port=2, node_id=2, voters=voters)
+    text = properties(Path("/data"), broker)
+    lines = dict(line.split("=", 1) for line in text.splitlines())
+
+    assert lines["node.id"] == "2"
+    assert lines["controller.quorum.voters"] == ",".join(voters)
+    assert lines["listeners"] == "PLAINTEXT://10.0.0.2:1,CONTROLLER://10.0.0.2:2"
+    assert lines["offsets.topic.replication.factor"] == "3"
+    assert lines["transaction.state.log.min.isr"] == "2"
 
 
 def test_a_cluster_id_is_one_that_kafkas_command_line_takes() -> None:
@@ -186,7 +199,8 @@ def test_a_storage_that_is_formatted_is_not_formatted_again(
     monkeypatch.setattr(apache_kafka, "output_of", record)
 
     for _ in range(2):
-        launch = apache_kafka.prepare(tmp_path, port=1, controller_port=2, jars=Path("/jars"))
+        broker = Broker(port=1, controller_port=2)
+        launch = apache_kafka.prepare(tmp_path, broker, jars=Path("/jars"))
 
         assert launch.command[-2:] == ("kafka.Kafka", str(tmp_path / "server.properties"))
         assert "/jars/*" in launch.command
