@@ -27,6 +27,7 @@ CAUGHT_WITHIN = {
     "no-command-dedup": (200, {3, 5}),
     "no-redispatch": (200, {2}),
     "orphan-children": (600, {9}),
+    "relay-nothing": (100, {2}),
     "skip-epoch-check": (600, {0, 2, 3, 4}),
 }
 
