@@ -213,7 +213,7 @@ class TestPoison:
     async def test_a_mended_command_is_taken_once_however_often_it_is_replayed(
         self, installation: Installation
     ) -> None:
-        queue = installation.queue(consumes=True)
+        queue = await installation.taker()
         whole = encode_command(command("a"))
         await installation.write(whole[:-1], b"no command", whole, key=b"somebody else's")
         installation.start_indexer()
