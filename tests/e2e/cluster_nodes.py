@@ -2,14 +2,13 @@
 
 On standard input, a line of JSON each: `{"add": LABELS}` or `{"remove": ID}` (its processes are
 killed); on standard output a line for each: `{"id": ID}`, after `{"id": ID, "address": ADDRESS}`
-for the head. It ends with its input.
+for the head. It ends when it is killed, with its session.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from ray.cluster_utils import Cluster
@@ -37,8 +36,6 @@ def main() -> None:
         else:
             cluster.remove_node(nodes.pop(wanted["remove"]), allow_graceful=False)
             _tell(id=wanted["remove"])
-    end: Callable[[], None] = cluster.shutdown  # untyped in Ray
-    end()
 
 
 def _tell(**fields: str) -> None:

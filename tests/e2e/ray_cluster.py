@@ -17,7 +17,7 @@ from orchx.actors.cluster import node_environment
 from tests.e2e import process_tree
 from tests.e2e.server_process import ROOT
 
-ANSWER_TIMEOUT_S = 150.0  # on two busy cores
+ANSWER_TIMEOUT_S = 240.0  # on two busy cores
 STOP_TIMEOUT_S = 30.0
 
 
@@ -49,9 +49,7 @@ class RayCluster:
             env={**os.environ, **node_environment(), **self.environment},
             start_new_session=True,
         )
-        head = self._answer()
-        self.head: str = head["id"]
-        self.environment["RAY_ADDRESS"] = head["address"]
+        self.head = ""
 
     def add(self, labels: Mapping[str, str]) -> str:
         """Start a node; returns its id."""
@@ -62,6 +60,13 @@ class RayCluster:
         self._ask(remove=node)
 
     def __enter__(self) -> RayCluster:
+        try:
+            head = self._answer()
+        except BaseException:
+            self._end()
+            raise
+        self.head = head["id"]
+        self.environment["RAY_ADDRESS"] = head["address"]
         return self
 
     def __exit__(
@@ -70,16 +75,16 @@ class RayCluster:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.close()
-            self._process.wait(STOP_TIMEOUT_S)
-        finally:
-            process_tree.kill_session(self._process.pid)
-            self._process.wait(STOP_TIMEOUT_S)
-            self._process.stdout.close()
-            self._log.close()
+        self._end()
+
+    def _end(self) -> None:
+        """Kill what is there: the nodes' orderly end is nobody's subject."""
+        process_tree.kill_session(self._process.pid)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        self._process.wait(STOP_TIMEOUT_S)
+        self._log.close()
 
     def _ask(self, **wanted: Any) -> str:
         assert self._process.stdin is not None

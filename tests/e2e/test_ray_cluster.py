@@ -133,9 +133,15 @@ class Crowd:
         ends = Counter([*errands.values(), *sums.values()])
         lost += more_lost
         print(f"\n{self._name}: all_ended_s={took_s:.1f} ends={dict(ends)} {lost=} {doubled=}")
-        assert ends == {"completed": WORKFLOWS}
+        assert ends == {"completed": WORKFLOWS}, self._faults({**errands, **sums})
         assert (lost, doubled) == (0, 0)
         assert checker.check(self._server, [*errands, *sums]) == []
+
+    def _faults(self, ends: Mapping[str, str]) -> Counter[str]:
+        """Return with which errors workflows ended, and how often."""
+        with self._server.client() as client:
+            told = [client.show(id_) for id_, status in ends.items() if status == "faulted"]
+        return Counter(str(workflow.error) for workflow in told)
 
 
 def test_without_a_node_that_has_the_labels_it_says_so_and_ends(
