@@ -13,7 +13,7 @@ READY := $(VENV)/.orchx-ready
 CODE := $(wildcard orchx tests benchmarks tools)
 CHECKS := check-format check-lint check-types check-imports check-sizes check-hosts
 
-.PHONY: help demo up test services services-down check bench chaos clean $(CHECKS)
+.PHONY: test-cluster help demo up test services services-down check bench chaos clean $(CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: $(READY) ## format, lint, types, import layers, sizes: all run, all failu
 bench: $(READY) ## measure the engine on this machine
 	@tools/system_packages.sh wrk || echo "bench: what needs wrk is left out"
 	@$(BIN)/python -m benchmarks.engine
+
+test-cluster: $(READY) ## nodes that come and go, and `ray up` by SSH (root; Linux)
+	@$(BIN)/python -m tools.run_tests --cluster
 
 chaos: $(READY) ## break everything under load, in network namespaces of its own (root; Linux)
 	@tools/system_packages.sh ip:iproute2 nft:nftables losetup:mount mkfs.ext4:e2fsprogs cc:gcc

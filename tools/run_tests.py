@@ -49,7 +49,8 @@ class Layer:
     is_parallel: bool
 
 
-LAYERS = (
+CLUSTER = Layer(name="cluster", folders=("cluster",), is_parallel=False)
+LAYERS: tuple[Layer, ...] = (
     Layer(name="core", folders=("unit", "contract", "property"), is_parallel=True),
     Layer(name="simulation", folders=("simulation",), is_parallel=True),
     Layer(name="system", folders=("integration", "e2e"), is_parallel=False),
@@ -157,9 +158,16 @@ def run_layers(
 
 
 def main(arguments: list[str]) -> int:
-    """Run every layer; the exit status is 0 when tests ran and none failed."""
+    """Run every layer; the exit status is 0 when tests ran and none failed.
+
+    With `--cluster`, that of several nodes instead: it needs minutes, and network namespaces.
+    """
     started_s = time.monotonic()
-    layers = {layer: folders for layer in LAYERS if (folders := test_folders(layer))}
+    wanted = LAYERS
+    if "--cluster" in arguments:
+        wanted = (CLUSTER,)
+        arguments = [argument for argument in arguments if argument != "--cluster"]
+    layers = {layer: folders for layer in wanted if (folders := test_folders(layer))}
     failed: list[str] = []
     totals: Counter[str] = Counter()
     if layers:
