@@ -14,7 +14,7 @@ from orchx.errors import Bug
 from orchx.settings import KafkaSettings
 from tests import servers
 
-TIMEOUT_S = 60.0  # a session's end, and two rebalances after it
+TIMEOUT_S = 90.0  # a session's end, and two rebalances after it
 PARTITIONS = 4
 ALL = set(range(PARTITIONS))
 
@@ -64,7 +64,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 async def engines() -> AsyncIterator[Callable[[str], Engine]]:
-    settings = servers.apache_kafka(partitions=PARTITIONS, session_timeout_ms=6_000)
+    settings = servers.apache_kafka(partitions=PARTITIONS, session_timeout_ms=10_000)
     await asyncio.to_thread(ensure_topics, settings)
     everyone: list[Engine] = []
     yield lambda name: Engine(settings, name, everyone)
