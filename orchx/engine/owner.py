@@ -17,7 +17,6 @@ import structlog
 
 from orchx.domain import messages as m
 from orchx.domain.events import CorrelationStarted, Record, WorkflowPassivated
-from orchx.domain.keys import execution_name, idempotency_key
 from orchx.domain.state import WorkflowState
 from orchx.domain.turn import Turn
 from orchx.engine.activation import Activated, Activator
@@ -25,6 +24,7 @@ from orchx.engine.decider import Decider, Offload
 from orchx.engine.effects import EffectRunner
 from orchx.engine.environment import TurnEnvironment, World
 from orchx.engine.live import Live
+from orchx.engine.open_calls import OpenCalls
 from orchx.engine.outbox import Outbox
 from orchx.engine.owner_rules import ending_of, listens, matters
 from orchx.errors import DriverError, Fenced, OrchxError, TryLater
@@ -90,7 +90,7 @@ class Owner:
         self._round_planned = False
         self._checks = 0  # how many look for superseded workflows before anything is decided
         self._lease_until_ms = clock.ticks_ms() + settings.lease_ms
-        self._called: set[tuple[str, int, int]] = set()  # calls that the last sweep found open
+        self._calls = OpenCalls()
         self._closed = False
 
     # -- what others send -----------------------------------------------------------------
@@ -446,23 +446,8 @@ class Owner:
         await self._find_lost_calls(self._clock.now_ms() - self._sweep.interval_ms)
 
     async def _find_lost_calls(self, before_ms: int) -> None:
-        """Ask every pool whether it has what this owner waits for.
-
-        That is what was begun before a time, or, for somebody may have set the clock back since,
-        what the last sweep found too.
-        """
-        waiting: dict[str, dict[str, Live]] = {}
-        found, self._called = self._called, set()
-        for live in self._live.values():
-            for frame in live.state.executing():
-                if frame.call is None:
-                    continue
-                call = (live.workflow_id, frame.id, frame.started_at_ms)
-                self._called.add(call)
-                if frame.started_at_ms <= before_ms or call in found:
-                    key = idempotency_key(live.workflow_id, frame.reference, frame.iteration)
-                    execution = execution_name(live.workflow_id, frame.id, key)
-                    waiting.setdefault(frame.call.pool, {})[execution] = live
+        """Ask every pool whether it has what this owner waits for."""
+        waiting = self._calls.by_pool(self._live.values(), before_ms=before_ms)
         for pool, executions in waiting.items():
             try:
                 unknown = await self._pools[pool].unknown(list(executions))
