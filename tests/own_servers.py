@@ -46,6 +46,7 @@ class OwnServer:
     ) -> None:
         self.address = server.address
         self.port = server.port
+        self.other_port = 0
         self._log = folder / f"{server.name}.log"
         self._is_ready = is_ready or server.is_ready
         self._words = tuple(words)
@@ -103,7 +104,8 @@ def own_kafka(
 
     Args:
         folder: for its data.
-        changes: to server.properties; `{port}` and `{controller_port}` stand for its ports.
+        changes: to server.properties; `{port}` and `{controller_port}` stand for its ports, and
+            `{other_port}`, which is the server's `other_port`, for a further one.
         is_ready: tells, given the port, that it answers.
     """
     _skip_without_servers()
@@ -120,7 +122,12 @@ def own_kafka(
     asks = None if is_ready is None else lambda: is_ready(ports.kafka)
     own = OwnServer(server, folder, is_ready=asks)
     properties = folder / server.name / "server.properties"
-    names = {"port": ports.kafka, "controller_port": ports.kafka_controller}
+    own.other_port = ports.redis
+    names = {
+        "port": ports.kafka,
+        "controller_port": ports.kafka_controller,
+        "other_port": ports.redis,
+    }
     lines = [f"{key}={value.format(**names)}\n" for key, value in (changes or {}).items()]
     properties.write_text(properties.read_text() + "".join(lines))  # the last one counts
     return own

@@ -43,6 +43,11 @@ REFUSALS: Final = (
     errors.UnsupportedVersionError,
 )
 
+
+class UntrustedBroker(errors.KafkaConnectionError):
+    """A broker's certificate is not one that is trusted."""
+
+
 Client = TypeVar("Client")
 
 _SCHEME: Final = "orchx-direct"
@@ -96,6 +101,9 @@ def client_options(settings: KafkaSettings, role: str) -> dict[str, Any]:
     Args:
         settings: where Kafka is, and how to get in.
         role: what the client does, to be found again in the broker's logs and metrics.
+
+    Raises:
+        DriverError: the file of certificates cannot be used.
     """
     options: dict[str, Any] = {
         "bootstrap_servers": list(settings.bootstrap_servers),
@@ -107,8 +115,8 @@ def client_options(settings: KafkaSettings, role: str) -> dict[str, Any]:
         "security_protocol": settings.security_protocol,
         "proxy_url": f"{_SCHEME}://",
     }
-    if settings.ssl_cafile is not None:
-        options["ssl_cafile"] = str(settings.ssl_cafile)
+    if settings.security_protocol.endswith("SSL"):
+        options["ssl_context"] = _tls(settings)
     if settings.security_protocol.startswith("SASL"):
         password = settings.sasl_password
         options["sasl_mechanism"] = settings.sasl_mechanism
@@ -131,7 +139,6 @@ def open_client(
     Raises:
         DriverError: no broker answered, or none that can be used.
     """
-    _check_certificates(settings)
     attempt = _Attempt()
     try:
         options = {**client_options(settings, role), **options, "kafka_client": attempt}
@@ -147,17 +154,34 @@ def open_client(
     return client
 
 
-def _check_certificates(settings: KafkaSettings) -> None:
-    """See that the file can be read and holds certificates: the client names neither."""
-    if settings.ssl_cafile is None:
-        return
+class _TlsSocket(ssl.SSLSocket):
+    """Closes what shakes no hands: kafka-python (3.0.12) leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise  # it is not over yet
+        except OSError:
+            self.close()
+            raise
+
+
+def _tls(settings: KafkaSettings) -> ssl.SSLContext:
+    """Return how brokers have to prove who they are.
+
+    Raises:
+        DriverError: the file of certificates cannot be used.
+    """
     try:
-        ssl.create_default_context(cafile=str(settings.ssl_cafile))
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
     except OSError as error:  # `ssl.SSLError` is one
         raise DriverError(
             f"ORCHX_KAFKA__SSL_CAFILE ({settings.ssl_cafile}) cannot be used: "
             f"{error.strerror or error}"
         ) from error
+    context.sslsocket_class = _TlsSocket
+    return context
 
 
 def partitions_of(consumer: KafkaConsumer, topic: str, timeout_ms: int) -> set[int]:
@@ -186,7 +210,7 @@ def partitions_of(consumer: KafkaConsumer, topic: str, timeout_ms: int) -> set[i
 
 
 class _Selector(selectors.DefaultSelector):
-    """Remembers its sockets: those that fail to shake hands over TLS are closed in the end."""
+    """Remembers its sockets: those that still shake hands over TLS in the end are closed then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,6 +252,8 @@ class _Manager(KafkaConnectionManager):
     def _note(self, connection: Any, error: Exception) -> None:
         if isinstance(error, REFUSALS):
             self.refusal = error
+        elif "CERTIFICATE_VERIFY_FAILED" in str(error):
+            self.refusal = UntrustedBroker(str(error))
         elif connection.sasl_enabled and connection.broker_version_data is not None:
             # It spoke, and hung up when it was told who we are. Its last words are lost: they
             # come together with the end of the connection, which kafka-python sees first.
@@ -323,6 +349,12 @@ _ADVICE: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
         "is needed at ORCHX_KAFKA__BOOTSTRAP_SERVERS",
     ),
     ((errors.KafkaStorageError,), "a broker's disk failed"),
+    (
+        (UntrustedBroker,),
+        "the brokers' certificate is not vouched for by ORCHX_KAFKA__SSL_CAFILE ({s.ssl_cafile}; "
+        "None: by the system's own), or is for another host than the one in "
+        "ORCHX_KAFKA__BOOTSTRAP_SERVERS",
+    ),
     (
         (
             errors.KafkaTimeoutError,

@@ -163,6 +163,9 @@ def _deviations(
     configs = admin.describe_configs(resources, config_filter="all").get("topic", {})
     for topic in admin.describe_topics(list(wanted)):
         name, partitions = topic["name"], topic["partitions"]
+        if topic["error_code"] == _MISSING:  # since a moment ago
+            yield f"{name} is missing"
+            continue
         if len(partitions) != wanted[name].partitions:
             yield _line(name, "partitions", len(partitions), wanted[name].partitions)
         replicas = min(len(partition["replica_nodes"]) for partition in partitions)

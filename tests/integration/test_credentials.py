@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pymongo
 import pytest
@@ -26,9 +29,13 @@ RIGHT = "right-Secr3t"
 WRONG = "wr0ng-secret"
 PREFIX = servers.own_name()  # one for all tests here: so is the database
 SASL = {
-    "listeners": "CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-    "advertised.listeners": "CLIENTS://127.0.0.1:{port}",
-    "listener.security.protocol.map": "CLIENTS:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listeners": (
+        "CLIENTS://127.0.0.1:{port},TLS://127.0.0.1:{other_port},"
+        "CONTROLLER://127.0.0.1:{controller_port}"
+    ),
+    "advertised.listeners": "CLIENTS://127.0.0.1:{port},TLS://127.0.0.1:{other_port}",
+    "listener.security.protocol.map": "CLIENTS:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT",
+    "ssl.keystore.type": "PEM",
     "inter.broker.listener.name": "CLIENTS",
     "sasl.mechanism.inter.broker.protocol": "PLAIN",
     "sasl.enabled.mechanisms": "PLAIN",
@@ -63,8 +70,25 @@ def _speaks_sasl(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    server = own_kafka(tmp_path_factory.mktemp("sasl"), SASL, _speaks_sasl)
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The broker's own, signed by itself; with its key in the file `broker.pem` beside it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("certificate")
+    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=broker -keyout key.pem -out ca.pem"
+    names = ("-addext", "subjectAltName=IP:127.0.0.1")
+    subprocess.run([openssl, *words.split(), *names], cwd=folder, check=True, capture_output=True)
+    both = (folder / "key.pem").read_text() + (folder / "ca.pem").read_text()
+    (folder / "broker.pem").write_text(both)
+    return folder / "ca.pem"
+
+
+@pytest.fixture(scope="module")
+def broker(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    pem = str(certificate.with_name("broker.pem"))
+    changes = {**SASL, "ssl.keystore.location": pem}
+    server = own_kafka(tmp_path_factory.mktemp("sasl"), changes, _speaks_sasl)
     server.start()
     yield server
     server.kill()
@@ -108,6 +132,21 @@ class TestKafka:
         with pytest.raises(DriverError, match="ORCHX_KAFKA__SECURITY_PROTOCOL") as told:
             ensure_topics(settings)
         assert protocol in str(told.value)
+
+    def test_over_tls_a_broker_is_trusted_by_its_certificate(
+        self, broker: OwnServer, certificate: Path
+    ) -> None:
+        settings = KafkaSettings(
+            bootstrap_servers=(f"127.0.0.1:{broker.other_port}",),
+            topic_prefix=servers.own_name(),
+            security_protocol="SSL",
+            ssl_cafile=certificate,
+            partitions=1,
+        )
+        ensure_topics(settings)
+        strange = settings.model_copy(update={"ssl_cafile": None, "request_timeout_ms": 5_000})
+        with pytest.raises(DriverError, match=r"ORCHX_KAFKA__SSL_CAFILE.*VERIFY_FAILED"):
+            ensure_topics(strange)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from kafka import KafkaAdminClient
 from pydantic import SecretStr
 
 from orchx.adapters.kafka_connection import Topics, open_client
 from orchx.adapters.kafka_inspection import inspect_kafka
-from orchx.adapters.kafka_topics import ensure_topics
+from orchx.adapters.kafka_topics import ensure_topics, existing_topics
 from orchx.errors import DriverError
 from tests import servers
 
@@ -97,7 +99,11 @@ class TestDoctor:
         assert "ORCHX_KAFKA__REPLICATION_FACTOR is 3" in brokers.advice
         assert "replicas is 1, expected >= 2" in topics.detail
         admin = open_client(KafkaAdminClient, settings, "test")
-        admin.delete_topics([Topics(settings.topic_prefix).plans])
+        plans = Topics(settings.topic_prefix).plans
+        admin.delete_topics([plans])
+        deadline_s = time.monotonic() + 30
+        while plans in existing_topics(admin, settings):
+            assert time.monotonic() < deadline_s, "the broker does not delete it"
         admin.close()
         [_, topics] = inspect_kafka(settings)
         assert topics.level == "fail"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -43,18 +44,18 @@ class TestOptions:
         assert options["client_id"].startswith("orchx-log-")
         assert not any(name.startswith(("sasl", "ssl")) for name in options)
 
-    def test_with_credentials(self, tmp_path: Path) -> None:
+    def test_with_credentials(self) -> None:
         settings = KafkaSettings(
             security_protocol="SASL_SSL",
             sasl_mechanism="SCRAM-SHA-256",
             sasl_username="u",
             sasl_password=SecretStr("p"),
-            ssl_cafile=tmp_path / "ca.pem",
         )
         options = client_options(settings, "log")
         assert options["sasl_mechanism"] == "SCRAM-SHA-256"
         assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("u", "p")
-        assert options["ssl_cafile"] == str(tmp_path / "ca.pem")
+        assert options["ssl_context"].verify_mode == ssl.CERT_REQUIRED
+        assert options["ssl_context"].check_hostname
 
     def test_topics_carry_the_prefix(self) -> None:
         topics = Topics("x")
