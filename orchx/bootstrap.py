@@ -41,6 +41,7 @@ from orchx.engine.placement import Station, Stations
 from orchx.engine.plans import Plans
 from orchx.engine.projection import Projection
 from orchx.engine.projector import Projector
+from orchx.engine.readiness import Question
 from orchx.engine.reporter import Reporter
 from orchx.engine.retention import CommandRetention, DeliveryRetention
 from orchx.engine.roster import Roster
@@ -329,18 +330,20 @@ def build_gateway(
     settings: Settings,
     link: DispatcherLink,
     *,
-    barrier: Callable[[int | None], Awaitable[Mapping[int, int]]],
+    barrier: Callable[[int], Awaitable[Mapping[int, int]]],
+    projecting: Question,
     exposition: Callable[[], Awaitable[bytes]],
 ) -> tuple[EngineGateway, DispatcherMail]:
     """Build a gateway; start the mail inside the event loop that uses it.
 
-    `barrier` waits for one partition, or all, and returns up to where each is projected.
+    `barrier` waits for a partition, and returns up to where it is projected;
+    `projecting` returns if this engine's projection goes on.
     """
     clock = SystemClock()
     stores = open_stores(settings)
     store = stores.cached_states()
 
-    async def up_to_date(partition: int | None = None) -> None:
+    async def up_to_date(partition: int) -> None:
         offsets = await barrier(partition)
         if isinstance(store, CachedStateStore):
             store.require(offsets)
@@ -359,6 +362,7 @@ def build_gateway(
         admission=Admission(settings.admission),
         clock=clock,
         barrier=up_to_date,
+        projecting=projecting,
         exposition=exposition,
         partition_of=stores.partition_of,
         probes=probes.needed,

@@ -17,6 +17,7 @@ def open_gateway(settings: Settings, handles: Handles) -> tuple[EngineGateway, D
         settings,
         RayDispatcherLink(handles),
         barrier=questions.barrier,
+        projecting=questions.check,
         exposition=questions.exposition,
     )
     mail.start()

@@ -247,7 +247,7 @@ class RayStateServiceLink:
         """Return when the projection holds what is in the log now of these partitions."""
         await self._handles.ask(
             names.PROJECTOR,
-            "barrier_of",
+            "barrier",
             _encode(sorted(partitions)),
             timeout_s=self._timeout_s,
         )
@@ -260,14 +260,14 @@ class ProjectorQuestions:
         self._handles = handles
         self._timeout_s = timeout_s
 
-    async def barrier(self, partition: int | None = None) -> Mapping[int, int]:
-        """Return when the projection holds what is in the log now: up to where, by partition.
+    async def check(self) -> None:
+        """Return if projecting goes on."""
+        await self._handles.ask(names.PROJECTOR, "check", timeout_s=self._timeout_s)
 
-        It waits for one partition, or for all.
-        """
-        wanted = () if partition is None else (str(partition),)
+    async def barrier(self, partition: int) -> Mapping[int, int]:
+        """Return when the projection holds what is in the partition now: up to where that is."""
         told: bytes = await self._handles.ask(
-            names.PROJECTOR, "barrier", *wanted, timeout_s=self._timeout_s
+            names.PROJECTOR, "barrier", _encode([partition]), timeout_s=self._timeout_s
         )
         return _decode_offsets(told)
 

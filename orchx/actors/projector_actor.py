@@ -51,17 +51,13 @@ class ProjectorActor(Shell):
         """Project these partitions."""
         self._projection.serve(_decode_partitions(partitions))
 
-    async def barrier_of(self, partitions: bytes) -> None:
-        """Return when everything durable now of these partitions is projected."""
-        await self._projection.barrier(_decode_partitions(partitions))
+    async def check(self) -> None:
+        """See that projecting goes on."""
+        self._projection.check()
 
-    async def barrier(self, partition: str = "") -> bytes:
-        """Return when everything durable now is projected: up to where, by partition.
-
-        `partition` is a number, or empty for all of them.
-        """
-        numbers = [int(partition)] if partition else None
-        return _encode(await self._projection.barrier(numbers))
+    async def barrier(self, partitions: bytes) -> bytes:
+        """Return when everything durable now of these partitions is projected: up to where."""
+        return _encode(await self._projection.barrier(_decode_partitions(partitions)))
 
     async def _measure_index(self) -> None:
         if self._indexer is not None:

@@ -23,10 +23,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Barrier(Protocol):
-    """Returns when the projection holds what is in the log now."""
+    """Returns when the projection holds what is in a partition of the log now."""
 
-    async def __call__(self, partition: int | None = None) -> None:
-        """Wait for one partition of the log, or for all.
+    async def __call__(self, partition: int) -> None:
+        """Wait for one partition of the log.
 
         Raises:
             Unavailable: that takes too long, or the projection is out of reach.

@@ -16,7 +16,7 @@ from orchx.domain.lineage import AcceptedRecords
 from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
 from orchx.engine.freshness import Barrier, Freshness
-from orchx.engine.readiness import ReadinessCheck
+from orchx.engine.readiness import Question, ReadinessCheck
 from orchx.errors import DriverError, NotFound, StorageFull, TryLater, Unavailable
 from orchx.ports.catalog import Catalog
 from orchx.ports.clock import Clock
@@ -44,7 +44,8 @@ class EngineGateway:
 
     Args:
         mail: the way to the Dispatcher.
-        barrier: returns when the projection holds all that is in the log now.
+        barrier: returns when the projection holds all that is in a partition of the log now.
+        projecting: returns if this engine's projection goes on.
         exposition: collects the metrics of all processes.
         partition_of: says in which partition of the log a workflow is.
         probes: further parts that have to work for a request to be taken.
@@ -64,6 +65,7 @@ class EngineGateway:
         admission: Admission,
         clock: Clock,
         barrier: Barrier,
+        projecting: Question,
         exposition: Callable[[], Awaitable[bytes]],
         partition_of: Callable[[str], int] = lambda _: 0,
         probes: Mapping[str, Probe] = MappingProxyType({}),
@@ -87,7 +89,7 @@ class EngineGateway:
             {
                 "queue": queue.backlog,
                 "log": log.last_offset,
-                "projection": barrier,
+                "projection": projecting,
                 "dispatcher": lambda: mail.unknown(""),
                 **{name: probe.check for name, probe in probes.items()},
             },
@@ -177,14 +179,14 @@ class EngineGateway:
         ending = future.result()
         if known is not None and ending.told:
             return ended(known, ending)
-        await self._barrier()
+        await self._barrier(self._partition_of(workflow_id))
         return await self.show(workflow_id)
 
     async def _looked_up(self, workflow_id: str) -> WorkflowSummary | None:
         """Return what has ended; None: it has not, or whether it has cannot be told now."""
         try:
             async with asyncio.timeout(RECHECK_S):  # the Dispatcher may tell before
-                await self._barrier()
+                await self._barrier(self._partition_of(workflow_id))
                 found = (await self._store.load([workflow_id])).get(workflow_id)
         except (TimeoutError, TryLater, DriverError):  # `ready` says why
             return None
@@ -198,7 +200,7 @@ class EngineGateway:
             return found
         start = await self._start_of(workflow_id)
         if start is None:
-            await self._barrier()
+            await self._barrier(self._partition_of(workflow_id))
             found = (await self._store.load([workflow_id])).get(workflow_id)
             if found is None:
                 raise NotFound(f"there is no workflow {workflow_id}")

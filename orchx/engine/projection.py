@@ -139,6 +139,18 @@ class Projection:
             await self._clock.sleep(ELSEWHERE_POLL_S)
             waited_s += ELSEWHERE_POLL_S
 
+    def check(self) -> None:
+        """See that projecting goes on here; how far it has come is another question.
+
+        Raises:
+            Unavailable: it has not begun, or what went wrong the last time.
+        """
+        if not self._count:
+            raise Unavailable("the projection waits for the event log")
+        for projector in self._projectors.values():
+            if projector.failure is not None:
+                raise Unavailable(projector.failure)
+
     async def lag(self) -> int:
         """Return how far the projection is behind the log, in offsets, here."""
         return sum(await _all(projector.lag() for projector in self._projectors.values()))

@@ -17,7 +17,7 @@ import structlog
 
 from orchx.domain.events import Record
 from orchx.engine.summary import LiveSummary
-from orchx.errors import DriverError, StorageFull, TryLater, Unavailable
+from orchx.errors import DriverError, OrchxError, StorageFull, TryLater, Unavailable
 from orchx.ports.archive import Archive
 from orchx.ports.clock import Clock
 from orchx.ports.event_log import EventLog
@@ -79,6 +79,8 @@ class Projector:
         self._offset: int | None = None  # None: to be read from the store
         self._observed = 0  # up to here the observer has heard before a rebuild
         self._live: OrderedDict[str, LiveSummary] = OrderedDict()
+        self.failure: str | None = None
+        """Why the last step failed; nothing if it did not."""
         self.gaps = 0
         """Records that could not be applied because one before them is missing: a defect."""
 
@@ -166,7 +168,11 @@ class Projector:
             if records:
                 await self._project(records, self._offset)
             saved = True
+            self.failure = None
             return len(records)
+        except OrchxError as error:
+            self.failure = str(error)
+            raise
         finally:
             if not saved:
                 self._forget()

@@ -405,6 +405,7 @@ class Cluster:
             admission=Admission(self.shape.admission),
             clock=process.clock,
             barrier=self._barrier(process, engine),
+            projecting=StateAddress(self.network, process, engine + STATE).check,
             exposition=_no_metrics,
         )
         mail.start()
@@ -426,8 +427,8 @@ class Cluster:
     def _barrier(self, process: Process, engine: str) -> Barrier:
         state = StateAddress(self.network, process, engine + STATE)
 
-        async def barrier(partition: int | None = None) -> None:
-            await state.barrier(None if partition is None else [partition])
+        async def barrier(partition: int) -> None:
+            await state.barrier([partition])
 
         return barrier
 

@@ -226,9 +226,17 @@ class StateAddress:
         wanted = tuple(partitions)
         self._network.send(self._source, self._name, lambda it: it.projection.serve(wanted))
 
-    async def barrier(self, partitions: Collection[int] | None = None) -> None:
+    async def check(self) -> None:
+        """See that projecting goes on."""
+
+        async def ask(it: Any) -> None:
+            it.projection.check()
+
+        await self._network.call(self._source, self._name, ask, limit_s=BARRIER_LIMIT_S)
+
+    async def barrier(self, partitions: Collection[int]) -> None:
         """Wait until what is in the log now is projected."""
-        wanted = None if partitions is None else tuple(partitions)
+        wanted = tuple(partitions)
 
         async def ask(it: Any) -> None:
             await it.projection.barrier(wanted)

@@ -85,6 +85,11 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._process is not None
+
     def start(self) -> float:
         """Start the server, wait until it takes requests, and return how long that took.
 

@@ -72,7 +72,9 @@ class Rig:
             admission=Admission(settings.admission),
             clock=clock,
             barrier=self._barrier,
+            projecting=self._projecting,
             exposition=_nothing,
+            partition_of=self.stores.partition_of,
             probes=self._probes.needed,
             advisory=self._probes.advisory,
         )
@@ -86,10 +88,18 @@ class Rig:
         )
         self.accepted: list[str] = []
 
-    async def _barrier(self, partition: int | None = None) -> None:
-        offsets = await self.projection.barrier(None if partition is None else [partition])
+    async def all_projected(self) -> None:
+        """Wait until the states hold all that is in the log now."""
+        for partition in range(PARTITIONS):
+            await self._barrier(partition)
+
+    async def _barrier(self, partition: int) -> None:
+        offsets = await self.projection.barrier([partition])
         assert isinstance(self.cached, CachedStateStore)
         self.cached.require(offsets)
+
+    async def _projecting(self) -> None:
+        self.projection.check()
 
     async def submit(self) -> httpx.Response:
         """Send a request, and remember it if it was accepted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,13 +87,18 @@ async def here(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
     projection = Projection(log, store, clock, projector)
 
-    async def barrier(partition: int | None = None) -> Mapping[int, int]:
-        return await projection.barrier(None if partition is None else [partition])
+    async def barrier(partition: int) -> Mapping[int, int]:
+        return await projection.barrier([partition])
+
+    async def projecting() -> None:
+        projection.check()
 
     async def no_metrics() -> bytes:
         return b""
 
-    gateway, _ = bootstrap.build_gateway(settings, Link(), barrier=barrier, exposition=no_metrics)
+    gateway, _ = bootstrap.build_gateway(
+        settings, Link(), barrier=barrier, projecting=projecting, exposition=no_metrics
+    )
     made = Installation(settings, log, projection, gateway)
     yield made
     await made.stop_projecting()
@@ -127,7 +132,7 @@ async def test_without_a_projection_a_strong_read_is_refused_and_an_eventual_one
         await here.gateway.show_aged("a", strong=True)
         assert (await here.gateway.show_aged("a")).age_ms is not None
 
-    async def hang(timeout_s: float = 0, *, partition: int | None = None) -> Mapping[int, int]:
+    async def hang(partitions: Iterable[int]) -> Mapping[int, int]:
         await asyncio.Event().wait()
         raise AssertionError
 

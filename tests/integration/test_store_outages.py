@@ -79,7 +79,7 @@ async def completed(rig: Rig, workflow_id: str) -> None:
     """Write a workflow into the log, and see it completed by a read."""
     await rig.log.append(simple_run(workflow_id))
     async with asyncio.timeout(PATIENCE_S):
-        await rig._barrier()
+        await rig.all_projected()
     assert (await rig.gateway.show(workflow_id)).status == "completed"
 
 
@@ -148,7 +148,7 @@ class TestRedis:
             for start in range(0, len(names), 50):
                 batch = names[start : start + 50]
                 await rig.log.append([r for name in batch for r in simple_run(name)])
-            await rig._barrier()
+            await rig.all_projected()
             stored = await rig.states.load(names)
             assert {stored[name].status for name in names} == {"completed"}
             assert await rig.cached.load(names) == stored

@@ -12,6 +12,7 @@ from orchx.engine.admission import Admission
 from orchx.engine.endings import DispatcherMail
 from orchx.engine.freshness import Barrier
 from orchx.engine.gateway import EngineGateway
+from orchx.engine.readiness import Question
 from orchx.ports.supervision import Ending, Load
 from orchx.settings import AdmissionSettings
 from orchx.testing.memory_catalog import MemoryCatalog
@@ -61,7 +62,11 @@ class Rig:
     gateway: EngineGateway
 
 
-async def _nothing(partition: int | None = None) -> None:
+async def _nothing(partition: int) -> None:
+    pass
+
+
+async def _goes_on() -> None:
     pass
 
 
@@ -72,6 +77,7 @@ async def _no_metrics() -> bytes:
 def make_rig(
     log: MemoryEventLog | None = None,
     barrier: Barrier = _nothing,
+    projecting: Question = _goes_on,
     partition_of: Callable[[str], int] = lambda _: 0,
 ) -> Rig:
     link, clock, queue, store = Link(), VirtualClock(), MemoryCommandQueue(), MemoryStateStore()
@@ -87,6 +93,7 @@ def make_rig(
         admission=Admission(AdmissionSettings()),
         clock=clock,
         barrier=barrier,
+        projecting=projecting,
         exposition=_no_metrics,
         partition_of=partition_of,
     )

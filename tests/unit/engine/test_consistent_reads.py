@@ -24,7 +24,7 @@ class Projection:
         self.caught_up = asyncio.Event()
         self.caught_up.set()
 
-    async def __call__(self, partition: int | None = None) -> None:
+    async def __call__(self, partition: int) -> None:
         self.asked.append(partition)
         await self.caught_up.wait()
         if self.failure is not None:

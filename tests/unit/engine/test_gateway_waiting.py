@@ -27,7 +27,7 @@ class Barrier:
         self.hangs = hangs
         self.asked = asyncio.Event()
 
-    async def __call__(self, partition: int | None = None) -> None:
+    async def __call__(self, partition: int) -> None:
         self.asked.set()
         if self.hangs:
             await asyncio.Event().wait()

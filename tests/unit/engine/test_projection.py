@@ -10,8 +10,9 @@ import pytest
 
 from orchx.domain.events import Record
 from orchx.engine.projection import Projection
-from orchx.engine.projector import Projector
+from orchx.engine.projector import FAILURE_DELAY_S, Projector
 from orchx.errors import DriverError, Unavailable
+from orchx.ports.state_store import WorkflowSummary
 from orchx.settings import Settings
 from orchx.testing.memory_archive import MemoryArchive
 from orchx.testing.memory_event_log import MemoryEventLog
@@ -53,11 +54,13 @@ async def running(projection: Projection) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def projection(log: MemoryEventLog, store: MemoryStateStore, clock: FakeClock) -> Projection:
+def projection(
+    log: MemoryEventLog, store: MemoryStateStore, clock: FakeClock, *, alone: bool = True
+) -> Projection:
     def make(partition: int) -> Projector:
         return Projector(log, store, clock, Settings(), partition=partition, batch_limit=4)
 
-    return Projection(log, store, clock, make)
+    return Projection(log, store, clock, make, alone=alone)
 
 
 async def test_the_barrier_is_that_of_all_partitions() -> None:
@@ -120,6 +123,35 @@ async def test_nothing_is_promised_before_the_log_has_said_how_many_partitions_i
         log.away = False
         await clock.advance(1.0)
         await subject.barrier()
+
+
+async def test_whether_projecting_goes_on_is_told_without_waiting_for_any_partition() -> None:
+    class Store(MemoryStateStore):
+        broken = False
+
+        async def save(
+            self, summaries: Sequence[WorkflowSummary], *, offset: int, partition: int = 0
+        ) -> None:
+            if self.broken:
+                raise DriverError("no disk")
+            await super().save(summaries, offset=offset, partition=partition)
+
+    log, store, clock = await filled_log(), Store(), FakeClock()
+    subject = projection(log, store, clock, alone=False)
+    with pytest.raises(Unavailable, match="waits for the event log"):
+        subject.check()
+    async with running(subject):
+        await clock.advance(0)
+        subject.check()  # of no partition yet: what others project is not asked
+        subject.serve([0, 2])
+        store.broken = True
+        await clock.advance(0)
+        with pytest.raises(Unavailable, match="no disk"):
+            subject.check()
+        store.broken = False
+        await clock.advance(FAILURE_DELAY_S)
+        subject.check()
+        assert await store.offset(0) == await log.last_offset(0)
 
 
 def archiving(log: MemoryEventLog, store: MemoryStateStore, archive: Archiving) -> Projector:
