@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -117,19 +117,24 @@ class CommandFeed:
         while first < behind:
             page = await self._index.between(partition, first, behind, limit=RESTORE_PAGE)
             first = page[-1][0] + 1 if len(page) == RESTORE_PAGE else behind
-            received = [
-                ReceivedCommand(
-                    partition=partition,
-                    offset=offset,
-                    timestamp_ms=0,
-                    payload=payload,
-                    command=decode_command(payload),
-                )
-                for offset, payload in page
-            ]
-            self.window.restore(partition, received, first)
-            if received:
-                logger.warning("commands outlived the topic", topic=self._topic, count=len(page))
+            restored = self.window.restore(partition, self._decoded(partition, page), first)
+            if restored:
+                logger.warning("commands outlived the topic", topic=self._topic, count=restored)
+
+    def _decoded(
+        self, partition: int, page: Sequence[tuple[int, bytes]]
+    ) -> Iterator[ReceivedCommand]:
+        """Yield what this release can read; the index keeps the others."""
+        for offset, payload in page:
+            try:
+                command = decode_command(payload)
+            except DriverError as error:
+                where = {"partition": partition, "offset": offset, "reason": str(error)}
+                logger.error("not a command, skipped", topic=self._topic, **where)
+                continue
+            yield ReceivedCommand(
+                partition=partition, offset=offset, timestamp_ms=0, payload=payload, command=command
+            )
 
     async def arrived(self, after_position: int) -> None:
         """Return once something is in the window behind a position, or after a while."""

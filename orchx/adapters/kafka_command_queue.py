@@ -213,7 +213,7 @@ class KafkaCommandQueue:
     async def acknowledge(self, command_ids: Sequence[str]) -> None:
         """Mark commands as applied; within a second or so that is durable.
 
-        A command that stands above one that is not acknowledged comes again after a crash.
+        What became durable later than the latest of that comes again after a crash.
         """
         feed = self._consuming()
         feed.start()

@@ -1,6 +1,6 @@
 """The commands of the topic that are not acknowledged, as the Dispatcher's process has them.
 
-Pure: whoever reads the topic hands the records over, and commits the watermarks.
+Pure: whoever reads the topic hands the records over, and stores what is acknowledged.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -46,13 +46,13 @@ class _Partition:
     """`next_offset` is read next; `waiting` are offsets before it, not acknowledged, ascending.
 
     `done` are ranges from there on that were acknowledged in an earlier life, ascending;
-    `changes` counts what became of all of these.
+    `changed` is the number of the latest change to any of these.
     """
 
     next_offset: int
     waiting: OrderedDict[int, str] = field(default_factory=OrderedDict)
     done: deque[tuple[int, int]] = field(default_factory=deque)
-    changes: int = 0
+    changed: int = 0
 
     def is_done(self, offset: int) -> bool:
         """Return whether an offset was acknowledged before; asked in ascending order."""
@@ -99,6 +99,7 @@ class CommandWindow:
         self._now_s = now_s
         self.missed = 0  # records that had expired before they were read
         self._partitions: dict[int, _Partition] = {}
+        self._changes = 0
         self._entries: dict[str, _Entry] = {}
         self._bytes = 0
         self._tenants: Counter[str] = Counter()
@@ -111,16 +112,25 @@ class CommandWindow:
     def assign(self, partitions: Mapping[int, Acknowledged]) -> None:
         """Take partitions on, each to be read from its watermark on."""
         for partition, one in partitions.items():
-            known = _Partition(one.watermark, done=deque(one.above))
-            self._partitions.setdefault(partition, known)
+            if partition not in self._partitions:
+                known = _Partition(one.watermark, done=deque(one.above))
+                self._partitions[partition] = known
+                self._change(known)
 
-    def restore(self, partition: int, received: Sequence[ReceivedCommand], behind: int) -> None:
-        """Add what the topic has forgotten of an assigned partition, up to `behind`, in order."""
+    def restore(self, partition: int, received: Iterable[ReceivedCommand], behind: int) -> int:
+        """Add what the topic has forgotten of an assigned partition, up to `behind`, in order.
+
+        Returns:
+            how many were neither acknowledged nor here.
+        """
         into = self._partitions[partition]
+        before = len(self._entries)
         for one in received:
             if not into.is_done(one.offset) and not self._is_known(one):
                 self._add(into, one)
         into.next_offset = max(into.next_offset, behind)
+        self._change(into)
+        return len(self._entries) - before
 
     def revoke(self, partitions: Sequence[int]) -> None:
         """Give partitions up, and forget what waits in them."""
@@ -141,8 +151,11 @@ class CommandWindow:
         }
 
     def changes(self) -> Mapping[int, int]:
-        """Return how often what `acknowledged` says has changed, of each assigned partition."""
-        return {number: one.changes for number, one in self._partitions.items()}
+        """Return the latest change to what `acknowledged` says, of each assigned partition.
+
+        No number comes twice, in whatever partition or tenure.
+        """
+        return {number: one.changed for number, one in self._partitions.items()}
 
     def acknowledged(self, partition: int) -> Acknowledged:
         """Return what is acknowledged of an assigned partition."""
@@ -172,15 +185,20 @@ class CommandWindow:
                 partition = self._partitions[one.partition] = _Partition(one.offset)
             self.missed += one.offset - partition.next_offset
             partition.next_offset = one.offset + 1
-            partition.changes += 1
+            self._change(partition)
             if partition.is_done(one.offset):
                 continue
             if isinstance(one, ReceivedCommand) and not self._is_known(one):
                 self._add(partition, one)
         for number, next_offset in next_offsets.items():
             partition = self._partitions.get(number)
-            if partition is not None:
-                partition.next_offset = max(partition.next_offset, next_offset)
+            if partition is not None and next_offset > partition.next_offset:
+                partition.next_offset = next_offset
+                self._change(partition)
+
+    def _change(self, partition: _Partition) -> None:
+        self._changes += 1
+        partition.changed = self._changes
 
     @property
     def full(self) -> bool:
@@ -276,7 +294,7 @@ class CommandWindow:
             if entry is not None:
                 partition = self._partitions[entry.partition]
                 del partition.waiting[entry.offset]
-                partition.changes += 1
+                self._change(partition)
                 self._remove(command_id)
             created_at_ms = None if entry is None else entry.created_at_ms
             self._acknowledged.setdefault(command_id, (now_s, created_at_ms))

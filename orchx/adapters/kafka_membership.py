@@ -73,7 +73,8 @@ class KafkaMembership:
         self._held: set[int] = set()
         self._joined = asyncio.Event()
         self._leaving = False
-        self._gone = asyncio.Event()
+        self._idle = asyncio.Event()  # nothing is polled
+        self._idle.set()
         self._committed_at_s = -COMMIT_INTERVAL_S
 
     async def run(self, holder: PartitionHolder) -> NoReturn:
@@ -84,24 +85,27 @@ class KafkaMembership:
         """
         loop = asyncio.get_running_loop()
         listener = _Listener(holder, loop, self._held)
-        while not self._leaving:
-            calls = listener.calls
-            try:
-                mine = await loop.run_in_executor(self._thread, self._step, listener)
-            except OrchxError as error:
-                logger.error("partitions not shared", engine=self._engine, error=str(error))
-                await asyncio.sleep(RETRY_PAUSE_S)
-                continue
-            except FencedInstanceIdError as error:
-                self._gone.set()
-                await holder.give_up(sorted(self._held))
-                raise Bug(
-                    f"another engine has the name {self._engine!r} (ORCHX_ENGINE), and this one's "
-                    "partitions"
-                ) from error
-            if mine is not None and calls == listener.calls:  # if not, it may have changed since
-                await self._follow(holder, mine)
-        self._gone.set()
+        self._idle.clear()
+        try:
+            while not self._leaving:
+                calls = listener.calls
+                marks = self._watermarks()  # here, where the loop does not change them meanwhile
+                try:
+                    mine = await loop.run_in_executor(self._thread, self._step, listener, marks)
+                except OrchxError as error:
+                    logger.error("partitions not shared", engine=self._engine, error=str(error))
+                    await asyncio.sleep(RETRY_PAUSE_S)
+                    continue
+                if mine is not None and calls == listener.calls:  # if not, it may have changed
+                    await self._follow(holder, mine)
+        except FencedInstanceIdError as error:
+            await holder.give_up(sorted(self._held))
+            raise Bug(
+                f"another engine has the name {self._engine!r} (ORCHX_ENGINE), and this one's "
+                "partitions"
+            ) from error
+        finally:
+            self._idle.set()
         await asyncio.Event().wait()
         raise Bug("nobody sets this event")
 
@@ -114,7 +118,7 @@ class KafkaMembership:
         if self._leaving:
             return
         self._leaving = True
-        await self._gone.wait()
+        await self._idle.wait()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
@@ -141,13 +145,13 @@ class KafkaMembership:
 
     # -- in the thread ---------------------------------------------------------------------
 
-    def _step(self, listener: _Listener) -> Collection[int] | None:
+    def _step(self, listener: _Listener, watermarks: Mapping[int, int]) -> Collection[int] | None:
         """Poll the group once; return what it gives this member, None before it has joined."""
         try:
             if self._consumer is None:
                 self._consumer = self._open(listener)
             self._consumer.poll(timeout_ms=POLL_WAIT_MS, max_records=1)
-            self._commit(self._consumer)
+            self._commit(self._consumer, watermarks)
             metadata: Any = self._consumer.group_metadata()  # type: ignore[no-untyped-call]
             if metadata.generation_id < 0:
                 return None
@@ -176,11 +180,12 @@ class KafkaMembership:
         consumer.subscribe([self._topic], listener=listener)
         return consumer
 
-    def _commit(self, consumer: KafkaConsumer) -> None:
+    def _commit(self, consumer: KafkaConsumer, watermarks: Mapping[int, int]) -> None:
         """Commit watermarks for those who watch; that it fails is no matter.
 
         But that another process has this one's name is heard in this way only: the consumer
-        stops its heartbeats then, and says nothing.
+        stops its heartbeats then, and says nothing. An engine without partitions does not hear
+        of it, and has none to serve.
         """
         if time.monotonic() - self._committed_at_s < COMMIT_INTERVAL_S:
             return
@@ -188,7 +193,7 @@ class KafkaMembership:
         mine = {one.partition for one in consumer.assignment()}
         offsets = {
             TopicPartition(self._topic, number): OffsetAndMetadata(offset, "", -1)
-            for number, offset in self._watermarks().items()
+            for number, offset in watermarks.items()
             if number in mine
         }
         if not offsets:
@@ -201,10 +206,13 @@ class KafkaMembership:
             logger.info("watermarks not shown", error=str(error))
 
     def _close(self) -> None:
-        if self._consumer is None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
             return
-        self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)  # hands over
-        self._consumer = None
+        try:
+            consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)  # hands over
+        except (*DRIVER_ERRORS, DriverError) as error:
+            logger.warning("the group was not left in good order", error=str(error))
         try:
             admin = open_client(KafkaAdminClient, self._settings, "membership")
             try:

@@ -194,6 +194,7 @@ class Dispatcher:
                     by_owner.setdefault(entry.owner, []).append(workflow_id)
                 self.roster.remove(workflow_id)
                 self.subscriptions.remove(workflow_id)
+        self.roster.forget_removed()
         return by_owner
 
     # -- reports ---------------------------------------------------------------------------

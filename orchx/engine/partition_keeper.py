@@ -52,8 +52,7 @@ class PartitionKeeper:
     def given(self, partitions: Collection[int]) -> None:
         """Have these taken, unless they are."""
         self._wanted.update(partitions)
-        if not self._giving_up.locked():
-            self._begin()
+        self._begin()
 
     async def give_up(self, partitions: Collection[int]) -> None:
         """Have these given up; a recovery that is under way begins again without them."""
@@ -105,7 +104,7 @@ class PartitionKeeper:
         return self._failure
 
     def _begin(self) -> None:
-        if self._taking is None and self._wanted - self._served:
+        if self._taking is None and not self._giving_up.locked() and self._wanted - self._served:
             self._taking = asyncio.get_running_loop().create_task(self._take())
             self._taking.add_done_callback(self._taken)
 

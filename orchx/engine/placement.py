@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -89,6 +89,15 @@ class WaitingRoom:
     def first(self) -> Entry:
         """Return the next one; it stays."""
         return self._heap[0][-1]
+
+    def retain(self, wanted: Callable[[Entry], bool]) -> list[Entry]:
+        """Take out, and return, those that are not wanted."""
+        dropped = [each[-1] for each in self._heap if not wanted(each[-1])]
+        self._heap = [each for each in self._heap if wanted(each[-1])]
+        heapq.heapify(self._heap)
+        for entry in dropped:
+            entry.queued = False
+        return dropped
 
     def pop(self) -> Entry:
         """Take the next one out."""

@@ -129,15 +129,14 @@ class Projection:
         if projector is not None:
             return await projector.barrier(timeout_s)
         end = await self._log.last_offset(partition)
-        waited_s = 0.0
+        until_ms = self._clock.ticks_ms() + timeout_s * 1000
         while True:  # another engine projects it
             offset = await self._store.offset(partition)
             if offset >= end or not await self._log.tail(offset, limit=1, partition=partition):
                 return offset
-            if waited_s >= timeout_s:
+            if self._clock.ticks_ms() >= until_ms:
                 raise Unavailable(f"partition {partition} is not projected by any engine now")
             await self._clock.sleep(ELSEWHERE_POLL_S)
-            waited_s += ELSEWHERE_POLL_S
 
     def check(self) -> None:
         """See that projecting goes on here; how far it has come is another question.

@@ -55,7 +55,9 @@ class Reporter:
         self._batch_limit = batch_limit
         self._interval_s = settings.sweep.projector_interval_ms / 1000
         self._alone = alone
-        self._lease_ms = settings.owners.lease_ms
+        # Shorter than the session after which the group gives its partitions away.
+        session_ms = settings.kafka.session_timeout_ms
+        self._term_ms = min(settings.owners.lease_ms, session_ms // 2)
         self._reports_until_ms = 0
         self._collectors: Sequence[DeliveryCollector] = ()
         webhooks = settings.webhooks
@@ -73,8 +75,8 @@ class Reporter:
         )
 
     def serve(self, partitions: Collection[int]) -> None:
-        """Say which partitions this engine serves; to be said again within the lease."""
-        self._reports_until_ms = self._clock.ticks_ms() + self._lease_ms if 0 in partitions else 0
+        """Say which partitions this engine serves; to be said again before the term ends."""
+        self._reports_until_ms = self._clock.ticks_ms() + self._term_ms if 0 in partitions else 0
 
     async def run(self) -> NoReturn:
         """Collect and send while this is the engine that does; ended from outside."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import structlog
@@ -131,6 +131,18 @@ class Roster:
         self.place_soon()
         return list(entry.commands)
 
+    def forget_removed(self) -> None:
+        """Forget of those not in the books that they wait, or when they are due.
+
+        Else it is forgotten when it is their turn, which may be long after.
+        """
+        for room in (self._alone, self._sharing):
+            for entry in room.retain(lambda one: self.entries.get(one.workflow_id) is one):
+                self._count(entry, -1)
+        self._due = [one for one in self._due if one[1] in self.entries]
+        heapq.heapify(self._due)
+        self._arm()
+
     def has_command(self, command_id: str) -> bool:
         """Return whether a command is here and not known to be in the log."""
         return command_id in self._command_of
@@ -168,10 +180,11 @@ class Roster:
             self._count(entry, 1)
             self.place_soon()
 
-    def rescue(self) -> None:
-        """Have those placed that are known, and that nobody has or brings: there should be none."""
+    def rescue(self, ours: Callable[[str], bool]) -> None:
+        """Have those of ours placed that nobody has or brings: there should be none."""
         for entry in self.entries.values():
-            if entry.owner is None and not (entry.queued or entry.passive or entry.paused):
+            nowhere = entry.owner is None and not (entry.queued or entry.passive or entry.paused)
+            if nowhere and ours(entry.workflow_id):
                 logger.warning("nobody had this workflow", workflow_id=entry.workflow_id)
                 self.seek_place(entry)
 

@@ -57,6 +57,7 @@ class Supervision:
         self._sweep = sweep
         self._partition_of = dispatcher.membership.partition_of_workflow
         self._suspects: set[str] = set()
+        self._projected: frozenset[int] = frozenset()  # what is held, and what is being taken
 
     async def take(self, partitions: Sequence[int]) -> None:
         """Fill the books: what the projection knows, what owners hold, what is queued.
@@ -80,7 +81,7 @@ class Supervision:
     async def give_up(self, partitions: Sequence[int]) -> None:
         """Strike partitions off the books, and have the owners let go of their workflows."""
         by_owner = self._dispatcher.leave(partitions)
-        self._state.serve(self._dispatcher.held)
+        self._have_projected(self._dispatcher.held)
         await self._release(by_owner)
         try:
             await self._dispatcher.settle()
@@ -93,7 +94,7 @@ class Supervision:
         stations = self._roster.stations.by_name
         work = [stations[name].link.release(ids) for name, ids in by_owner.items()]
         for result in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(result, Unavailable):
+            if isinstance(result, OrchxError) and not isinstance(result, Bug):
                 logger.warning("workflows not let go", error=str(result))
             elif isinstance(result, BaseException):
                 raise result
@@ -101,16 +102,22 @@ class Supervision:
     async def _caught_up(self, partitions: Collection[int]) -> None:
         while True:
             try:
-                self._state.serve({*self._dispatcher.held, *partitions})
+                self._have_projected({*self._dispatcher.held, *partitions})
                 await self._state.barrier(partitions)
                 return
             except TryLater as error:  # a long log takes the projector its time
                 logger.warning("waiting for the projection", reason=str(error))
                 await self._clock.sleep(self._sweep.interval_ms / 1000)
 
+    def _have_projected(self, partitions: Collection[int]) -> None:
+        self._projected = frozenset(partitions)
+        self._state.serve(self._projected)
+
     async def _unknown(self, partitions: Collection[int]) -> AsyncIterator[Entry]:
         """Enter what the projection knows of partitions, and the books do not; yield it."""
         wanted = set(partitions)
+        if not wanted:
+            return
         after_id = ""
         while page := await self._store.unfinished(after_id=after_id, limit=PAGE):
             for summary in page:
@@ -155,11 +162,12 @@ class Supervision:
         position = 0
         while True:
             try:
-                position, commands = await self._queue.arrivals(
+                reached, commands = await self._queue.arrivals(
                     after_position=position, known=self._dispatcher.knows
                 )
                 if commands:
                     await self._offer_undone(commands)
+                position = reached  # not before: what could not be offered comes again
             except Bug:
                 raise
             except OrchxError as error:
@@ -192,8 +200,8 @@ class Supervision:
 
     async def sweep(self) -> None:
         """Reconcile with every owner, and send again what it seems not to have got."""
-        if self._dispatcher.held:
-            self._state.serve(self._dispatcher.held)
+        if self._projected:  # the state service may have begun anew since it was told
+            self._state.serve(self._projected)
         await self._reconcile_all()
         ticks_ms = self._clock.ticks_ms()
         for station in self._roster.stations:
@@ -269,7 +277,7 @@ class Supervision:
                     suspects.add(summary.workflow_id)
             after_id = page[-1].workflow_id
         self._suspects = suspects
-        self._roster.rescue()
+        self._roster.rescue(self._dispatcher.holds)
         await self._offer_pending()
 
 

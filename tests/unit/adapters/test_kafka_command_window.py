@@ -291,11 +291,25 @@ class TestProgress:
         window.acknowledge(["a"])
         after = window.changes()
         assert (after[0] > before[0], after[1]) == (True, before[1])
+        window.take([], {0: 1, 1: 4})  # nothing but marks of the topic's own
+        assert (window.changes()[0], window.changes()[1] > after[1]) == (after[0], True)
+
+    def test_a_later_tenure_has_other_changes(self) -> None:
+        window = CommandWindow()
+        seen: list[int] = []
+        for _ in range(2):
+            window.assign({0: read_from(0)})
+            seen.append(window.changes()[0])
+            window.take([received("a", 0)], {0: 1})
+            window.acknowledge(["a"])
+            seen.append(window.changes()[0])
+            window.revoke([0])
+        assert len(set(seen)) == len(seen)
 
     def test_what_the_topic_has_forgotten_is_restored(self) -> None:
         window = CommandWindow()
         window.assign({0: Acknowledged(watermark=0, above=((1, 2),))})
-        window.restore(0, [received("a", 0), received("b", 1), received("c", 2)], 3)
+        assert window.restore(0, [received(id_, n) for n, id_ in enumerate("abc")], 3) == 2
         window.take([received("d", 3)], {0: 4})
         assert waiting(window) == ["a", "c", "d"]
         assert (window.missed, window.next_offsets()) == (0, {0: 4})

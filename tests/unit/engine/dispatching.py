@@ -35,7 +35,8 @@ SWEEP_S = 1.0
 class FakeOwner:
     """An owner as the Dispatcher reaches it: remembers what it gets, says what it holds.
 
-    `away`: it gets nothing and answers nothing. `deaf`: what is delivered to it gets lost.
+    `away`: it gets nothing and answers nothing. `deaf`: what is delivered to it gets lost. What
+    it is asked it answers once `answers` is set.
     """
 
     def __init__(self, name: str) -> None:
@@ -47,6 +48,8 @@ class FakeOwner:
         self.asked = 0
         self.away = False
         self.deaf = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     def deliver(self, assignments: Sequence[Assignment]) -> None:
         if not self.away and not self.deaf:
@@ -57,6 +60,7 @@ class FakeOwner:
         self.asked += 1
         if self.away:
             raise Unavailable(f"{self.name} is away")
+        await self.answers.wait()
         return OwnerStatus(
             incarnation=self.incarnation,
             unknown=[key for key in expected if key not in self.holds],

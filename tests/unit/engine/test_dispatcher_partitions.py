@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from orchx.domain import messages as m
 from orchx.domain.keys import relayed_event_command_id
-from tests.unit.engine.dispatching import Desk, cancel, event, start, summary
+from orchx.errors import DriverError
+from tests.unit.engine.dispatching import SWEEP_S, Desk, cancel, event, start, summary
 
 
 def told(desk: Desk, owner: str = "owner-1") -> list[str]:
@@ -69,12 +72,53 @@ async def test_what_waits_for_a_place_is_given_up_too() -> None:
     desk = Desk(met=False, partitions=2, running_limit=1)
     await desk.supervision.take([0, 1])
     await desk.submit(start("wf-0"), start("wf-1"))
-    assert desk.roster.waiting == 1
+    assert desk.dispatcher.load().by_tenant == {"acme": 1}
     await desk.supervision.give_up([1])
-    await desk.report("owner-1", ended=[])
+    assert (desk.dispatcher.load().waiting, desk.dispatcher.load().by_tenant) == (0, {})
     desk.roster.remove("wf-0")
     await desk.pass_s()
     assert (told(desk), desk.roster.waiting) == (["wf-0"], 0)
+
+
+async def test_a_sleeper_of_what_is_given_up_and_taken_again_is_woken_once() -> None:
+    desk = await desk_with(0)
+    due_at_ms = desk.clock.now_ms() + 60_000
+    await desk.project(summary("wf-0", passivated=True, due_at_ms=due_at_ms))
+    for _ in range(3):
+        await desk.supervision.give_up([0])
+        await desk.supervision.take([0])
+    assert len(desk.roster._due) == 1
+    await desk.pass_s(60)
+    assert told(desk) == ["wf-0"]
+
+
+async def test_a_sweep_has_that_projected_which_is_being_taken() -> None:
+    desk = await desk_with(0)
+    desk.state.hangs = True
+    taking = desk.begin(desk.supervision.take([2]))
+    await desk.pass_s()
+    desk.state.served = []  # the state service begins anew
+    await desk.supervision.sweep()
+    assert desk.state.served == [0, 2]
+    taking.cancel()
+    await desk.supervision.give_up([2])
+    await desk.supervision.sweep()
+    assert desk.state.served == [0]
+
+
+async def test_an_audit_leaves_alone_what_is_being_taken() -> None:
+    desk = await desk_with(0)
+    await desk.project(summary("wf-2"))
+    desk.owners["owner-1"].holds.add("wf-2")  # as the owner will say once it is asked
+    answer = asyncio.Event()
+    desk.owners["owner-1"].answers = answer
+    taking = desk.begin(desk.supervision.take([2]))
+    await desk.pass_s()
+    desk.roster.rescue(desk.dispatcher.holds)
+    answer.set()
+    await taking
+    await desk.pass_s()
+    assert (desk.owner_of("wf-2"), told(desk)) == ("owner-1", [])
 
 
 async def test_acknowledgements_of_what_is_given_up_are_with_the_queue() -> None:
@@ -154,4 +198,29 @@ async def test_what_other_engines_ingestion_has_put_is_found() -> None:
     running = desk.begin(desk.supervision.run())
     await desk.pass_s()
     assert (told(desk), arrivals.asked) == (["wf-1"], [0, 7])
+    running.cancel()
+
+
+async def test_what_came_by_other_engines_and_could_not_be_looked_up_comes_again() -> None:
+    desk = await desk_with(1)
+    asked: list[int] = []
+
+    async def arrivals(*, after_position: int, known: object) -> object:
+        asked.append(after_position)
+        if after_position:
+            await desk.clock.sleep(1_000.0)
+        return 7, [start("wf-1")]
+
+    async def broken(workflow_ids: object) -> object:
+        raise DriverError("no store")
+
+    whole = desk.store.load
+    desk.queue.arrivals = arrivals  # type: ignore[method-assign,assignment]
+    desk.store.load = broken  # type: ignore[method-assign,assignment]
+    await desk.queue.put([start("wf-1")])
+    running = desk.begin(desk.supervision.run())
+    await desk.pass_s()
+    desk.store.load = whole  # type: ignore[method-assign]
+    await desk.pass_s(SWEEP_S)
+    assert (told(desk), asked) == (["wf-1"], [0, 0, 7])
     running.cancel()

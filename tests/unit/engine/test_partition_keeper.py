@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -13,13 +13,20 @@ from orchx.testing.virtual_clock import VirtualClock
 
 
 class Server:
-    """Notes what it is told; a `take` waits while it is `slow`, and raises `errors` first."""
+    """Notes what it is told; a `take` waits while it is `slow`, and raises `errors` first.
+
+    With something to do `when_done` it gets done though it is cancelled. A `give_up` waits for
+    `gives_up`.
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[int]]] = []
         self.errors: list[Exception] = []
         self.slow = asyncio.Event()
         self.slow.set()
+        self.when_done: Callable[[], None] | None = None
+        self.gives_up = asyncio.Event()
+        self.gives_up.set()
         self.busy = 0
 
     async def take(self, partitions: Sequence[int]) -> None:
@@ -28,13 +35,21 @@ class Server:
         try:
             if self.errors:
                 raise self.errors.pop(0)
-            await self.slow.wait()
+            try:
+                await self.slow.wait()
+            except asyncio.CancelledError:
+                if self.when_done is None:
+                    raise
+                asyncio.get_running_loop().call_soon(self.when_done)
             self.calls.append(("take", list(partitions)))
         finally:
             self.busy -= 1
 
     async def give_up(self, partitions: Sequence[int]) -> None:
         assert not self.busy, "two calls at once"
+        self.busy += 1
+        await self.gives_up.wait()
+        self.busy -= 1
         self.calls.append(("give up", list(partitions)))
 
 
@@ -123,3 +138,24 @@ async def test_a_bug_ends_it_all() -> None:
         await keeper.settled()
     with pytest.raises(Bug, match="broken"):
         await keeper.run()
+
+
+async def test_nothing_is_taken_while_something_is_given_up() -> None:
+    """A take that was cancelled may get done all the same; what came meanwhile has to wait."""
+    server = Server()
+    keeper = PartitionKeeper(server, VirtualClock())
+    server.slow.clear()
+    server.when_done = lambda: keeper.given([1])
+    keeper.given([0])
+    await asyncio.sleep(0)
+    server.gives_up.clear()
+    leaving = asyncio.create_task(keeper.give_up([0]))
+    await asyncio.sleep(0)
+    server.slow.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert server.calls == [("take", [0])]
+    server.gives_up.set()
+    await leaving
+    await keeper.settled()
+    assert server.calls == [("take", [0]), ("give up", [0]), ("take", [1])]

@@ -95,6 +95,28 @@ async def test_a_barrier_of_one_partition_waits_for_that_alone() -> None:
             await subject.barrier([PARTITIONS])
 
 
+async def test_the_wait_for_another_engines_projector_ends_though_the_stores_are_slow() -> None:
+    clock = FakeClock()
+
+    class Slow(MemoryStateStore):
+        asked = 0
+
+        async def offset(self, partition: int = 0) -> int:
+            self.asked += 1
+            await clock.sleep(4.0)
+            return 0
+
+    log, store = await filled_log(), Slow()
+    subject = projection(log, store, clock, alone=False)
+    async with running(subject):
+        await clock.advance(0)
+        waiting = asyncio.create_task(subject.barrier([0], timeout_s=10.0))
+        await clock.advance(13.0)
+        with pytest.raises(Unavailable, match="partition 0 is not projected by any engine"):
+            await waiting
+    assert store.asked == 3
+
+
 async def test_the_lag_is_that_of_all_partitions() -> None:
     log, store = MemoryEventLog(partitions=PARTITIONS), MemoryStateStore()
     subject = projection(log, store, FakeClock())
