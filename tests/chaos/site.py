@@ -46,6 +46,7 @@ Extra = Literal["none", "disks", "clocks", "nodes"]
 the engine's machine is the head, with owners on two nodes and pools on a third."""
 
 TIER = "orchx-tier"
+EVERYWHERE = "0.0.0.0"  # noqa: S104  of machines that nobody else sees
 
 
 @dataclass(slots=True, kw_only=True)
@@ -189,7 +190,11 @@ def _engine(
     clock = clocks.get(ENGINE.name)
     return ServerProcess(
         own,
-        arguments=("--services", str(services), "--definitions", str(definitions)),
+        arguments=(
+            *("--services", str(services), "--definitions", str(definitions)),
+            # Replicas on several machines listen at what the ingress does: it has to exist on all.
+            *(("--host", EVERYWHERE) if environment else ()),
+        ),
         authentication=True,
         environment={
             **(_on_nodes(environment) if environment else {}),
