@@ -153,13 +153,18 @@ def _nodes(folder: Path, environment: Mapping[str, str]) -> Sequence[RayNode]:
     """Return the head and the nodes, with what they are for."""
     own = folder / "ray"
     own.mkdir()
-    tiers = {NODES[0]: "stable", NODES[1]: "stable", NODES[2]: "spot"}
-    head = RayNode(ENGINE, own, environment=environment, labels={TIER: "head"})
-    joining = (
-        RayNode(machine, own, environment=environment, head=ENGINE, labels={TIER: tier})
-        for machine, tier in tiers.items()
-    )
-    return (head, *joining)
+    tiers = {ENGINE: "head", NODES[0]: "stable", NODES[1]: "stable", NODES[2]: "spot"}
+    return [
+        RayNode(
+            machine,
+            own,
+            temporary=folder.parent / str(number),
+            environment=environment,
+            head=None if machine is ENGINE else ENGINE,
+            labels={TIER: tier},
+        )
+        for number, (machine, tier) in enumerate(tiers.items())
+    ]
 
 
 def _on_nodes(environment: Mapping[str, str]) -> dict[str, str]:
