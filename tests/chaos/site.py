@@ -33,9 +33,11 @@ from tests.e2e import process_tree
 from tests.e2e.conftest import EXAMPLES_SANDBOX
 from tests.e2e.server_process import ROOT, ServerProcess
 
-ENGINE = Machine(name="engine", address="10.203.0.41")
+ENGINE = Machine(name="engine", address="10.203.0.41", is_called_so=True)
 CLIENT = Machine(name="client", address="10.203.0.51")
-NODES = tuple(Machine(name=f"node-{n}", address=f"10.203.0.{41 + n}") for n in (1, 2, 3))
+NODES = tuple(
+    Machine(name=f"node-{n}", address=f"10.203.0.{41 + n}", is_called_so=True) for n in (1, 2, 3)
+)
 MACHINES = (*STORES, ENGINE, *NODES, CLIENT)
 
 DISK_MB = 768
