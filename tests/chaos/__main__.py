@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if lacking := _lacking(rows):
         return _refuse(lacking)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _end)
     results: list[Result] = []
     servers = ""
     try:
@@ -65,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = [each.row for each in results if not each.is_passed]
     print(f"chaos: {len(results) - len(failed)} of {len(rows)} rows passed", file=sys.stderr)
     return int(len(results) < len(rows) or bool(failed))
+
+
+def _end(number: int, frame: object) -> None:
+    """End as after Ctrl-C, so that nothing stays behind."""
+    print("chaos: told to end", file=sys.stderr, flush=True)
+    sys.exit(128 + number)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -64,7 +64,8 @@ class Judge:
         """
         records = asyncio.run(_read_after(self._site.settings, self._begin))
         stories = {key: checker.story_of(key, found) for key, found in records.items()}
-        verdict = verdict_of(load.requests, stories)
+        waiting = self._waiting(load.workflow_ids, stories)
+        verdict = verdict_of(load.requests, stories, waiting)
         over = [key for key, story in stories.items() if story.state.status == "completed"]
         missing, doubled = self._ledger.check(over, self._steps)
         verdict.lost += missing
@@ -74,6 +75,16 @@ class Judge:
         verdict.findings += self._told(summaries)
         del verdict.findings[FINDINGS_MAX:]
         return verdict
+
+    def _waiting(self, ids: Sequence[str], stories: Mapping[str, Story]) -> frozenset[str]:
+        """Return those that the log does not know yet, and the engine does: not lost, but late."""
+        engine = self._site.engine
+        with httpx.Client(base_url=engine.url, headers=engine.authorization, timeout=30) as http:
+            return frozenset(
+                each
+                for each in ids
+                if each not in stories and http.get(f"/v1/workflows/{each}").is_success
+            )
 
     def _told(self, summaries: Mapping[str, WorkflowSummary]) -> list[str]:
         """Return what the API says otherwise, of workflows from all of the row."""
@@ -88,12 +99,17 @@ class Judge:
         return findings
 
 
-def verdict_of(requests: Sequence[Request], stories: Mapping[str, Story]) -> Verdict:
+def verdict_of(
+    requests: Sequence[Request],
+    stories: Mapping[str, Story],
+    waiting: frozenset[str] = frozenset(),
+) -> Verdict:
     """Judge what the log tells of requests; a workflow is known by the key in its input.
 
     Args:
         requests: all that were made, accepted or not.
         stories: every workflow that the log has begun meanwhile, by id.
+        waiting: workflows that are still to begin.
     """
     verdict = Verdict(statuses=dict(Counter(story.state.status for story in stories.values())))
     by_key: dict[str, list[str]] = {}
@@ -110,7 +126,10 @@ def verdict_of(requests: Sequence[Request], stories: Mapping[str, Story]) -> Ver
         found = by_key.pop(request.key, [])
         verdict.doubled += max(0, len(found) - 1)
         # Accepted without the client's hearing of it is neither lost nor doubled.
-        verdict.lost += request.workflow_id is not None and request.workflow_id not in found
+        if request.workflow_id in waiting:
+            verdict.stuck += 1
+        else:
+            verdict.lost += request.workflow_id is not None and request.workflow_id not in found
     verdict.findings += [f"{ids}: nobody asked for {key}" for key, ids in by_key.items()]
     return verdict
 

@@ -11,6 +11,7 @@ from tests.chaos.load import Load
 from tests.e2e.sandbox_ledger import SandboxLedger
 
 INTERVAL_S = 0.5
+COURSE_S = 5.0
 SETTLED_S = 3.0
 """So long the backlog has to be gone before it counts as gone."""
 
@@ -62,6 +63,14 @@ class Meter(threading.Thread):
     def most(self, since_s: float) -> int:
         """Return how many were behind at most since then."""
         return max((behind for at_s, behind in self.samples if at_s >= since_s), default=0)
+
+    def course(self, since_s: float) -> list[int]:
+        """Return how many were behind every `COURSE_S` seconds since then."""
+        course: list[int] = []
+        for at_s, behind in self.samples:
+            if at_s >= since_s + COURSE_S * len(course):
+                course.append(behind)
+        return course
 
     def gone_at_s(self, since_s: float, level: float) -> float | None:
         """Return when the backlog was gone for good after a time; None: it is not, so far.

@@ -29,6 +29,7 @@ _SWITCH = f"{PREFIX}switch"
 _TABLE = "inet orchx_chaos_machine"
 _NAMESPACES = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
+_CALLED = 'echo "$0" >/proc/sys/kernel/hostname && exec "$@"'
 # All that is not the machine's talk with itself is dropped, without a word to either side.
 _CUT = """\
 table {table} {{
@@ -46,10 +47,16 @@ table {table} {{
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A network namespace with an address of its own."""
+    """A network namespace with an address of its own.
+
+    Args:
+        is_called_so: whether its processes see the name as the host's. Those of the engine tell
+            machines apart by it; a server may want to resolve it, and there is nobody to ask.
+    """
 
     name: str
     address: str
+    is_called_so: bool = False
 
     @property
     def namespace(self) -> str:
@@ -58,7 +65,9 @@ class Machine:
 
     def command(self, *words: str) -> tuple[str, ...]:
         """Return the command that runs another one here; the process is the same one."""
-        return (str(shutil.which("nsenter")), f"--net={_path(self.namespace)}", "--", *words)
+        there = (str(shutil.which("nsenter")), f"--net={_path(self.namespace)}", "--")
+        called = ("unshare", "--uts", "--", "sh", "-c", _CALLED, self.name)
+        return (*there, *(called if self.is_called_so else ()), *words)
 
     def firewall(self, rules: str) -> None:
         """Have nft carry out commands here."""

@@ -28,7 +28,9 @@ class RayNode:
 
     Args:
         machine: where it runs.
-        folder: for its log and its temporary files, which no other machine sees.
+        folder: for its log.
+        temporary: for its temporary files, which no other machine sees. A short path: Ray has
+            sockets in there.
         environment: see `node_environment`.
         head: the machine of the head; None: this is it.
         labels: what it says of itself.
@@ -39,13 +41,14 @@ class RayNode:
         machine: Machine,
         folder: Path,
         *,
+        temporary: Path,
         environment: Mapping[str, str],
         head: Machine | None = None,
         labels: Mapping[str, str],
     ) -> None:
         self.machine = machine
         self._log = folder / f"{machine.name}.log"
-        self._temporary = folder / machine.name
+        self._temporary = temporary
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         place = (f"--address={head.address}:{PORT}",) if head else ("--head", f"--port={PORT}")

@@ -28,7 +28,7 @@ STEPS = (
 WARM_S, BEFORE_S = 4.0, 6.0
 """Of load before the strike: the first part is not measured."""
 
-USUAL_LATENCY_S = 1.0
+USUAL_LATENCY_S = 2.0
 """So long a workflow may take where nothing is wrong: what is behind then is no backlog."""
 
 ACCEPT_TIMEOUT_S = 60.0
@@ -41,7 +41,8 @@ class Result:
     """What a row has shown; times in seconds.
 
     `recovered_s` counts from healing until the backlog was gone; None: it was not. `cores` are
-    those that each machine kept busy before the strike.
+    those that each machine kept busy before the strike; `behind` is how many were, every
+    `COURSE_S` seconds since.
     """
 
     row: str
@@ -52,6 +53,7 @@ class Result:
     recovered_s: float | None
     verdict: Verdict
     cores: dict[str, float] = field(default_factory=dict)
+    behind: list[int] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     @property
@@ -128,6 +130,7 @@ def run_row(row: Row, site: Site, *, hold_s: float, rate_per_s: float) -> Result
         usual_behind=round(usual, 1),
         cores=cores,
         most_behind=meter.most(struck_s),
+        behind=meter.course(struck_s),
         recovered_s=None if gone_s is None else round(max(0.0, gone_s - healed_s), 1),
         verdict=judge.judge(load),
     )

@@ -33,9 +33,11 @@ from tests.e2e import process_tree
 from tests.e2e.conftest import EXAMPLES_SANDBOX
 from tests.e2e.server_process import ROOT, ServerProcess
 
-ENGINE = Machine(name="engine", address="10.203.0.41")
+ENGINE = Machine(name="engine", address="10.203.0.41", is_called_so=True)
 CLIENT = Machine(name="client", address="10.203.0.51")
-NODES = tuple(Machine(name=f"node-{n}", address=f"10.203.0.{41 + n}") for n in (1, 2, 3))
+NODES = tuple(
+    Machine(name=f"node-{n}", address=f"10.203.0.{41 + n}", is_called_so=True) for n in (1, 2, 3)
+)
 MACHINES = (*STORES, ENGINE, *NODES, CLIENT)
 
 DISK_MB = 768
@@ -46,6 +48,7 @@ Extra = Literal["none", "disks", "clocks", "nodes"]
 the engine's machine is the head, with owners on two nodes and pools on a third."""
 
 TIER = "orchx-tier"
+EVERYWHERE = "0.0.0.0"  # noqa: S104  of machines that nobody else sees
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,13 +155,18 @@ def _nodes(folder: Path, environment: Mapping[str, str]) -> Sequence[RayNode]:
     """Return the head and the nodes, with what they are for."""
     own = folder / "ray"
     own.mkdir()
-    tiers = {NODES[0]: "stable", NODES[1]: "stable", NODES[2]: "spot"}
-    head = RayNode(ENGINE, own, environment=environment, labels={TIER: "head"})
-    joining = (
-        RayNode(machine, own, environment=environment, head=ENGINE, labels={TIER: tier})
-        for machine, tier in tiers.items()
-    )
-    return (head, *joining)
+    tiers = {ENGINE: "head", NODES[0]: "stable", NODES[1]: "stable", NODES[2]: "spot"}
+    return [
+        RayNode(
+            machine,
+            own,
+            temporary=folder.parent / str(number),
+            environment=environment,
+            head=None if machine is ENGINE else ENGINE,
+            labels={TIER: tier},
+        )
+        for number, (machine, tier) in enumerate(tiers.items())
+    ]
 
 
 def _on_nodes(environment: Mapping[str, str]) -> dict[str, str]:
@@ -189,7 +197,11 @@ def _engine(
     clock = clocks.get(ENGINE.name)
     return ServerProcess(
         own,
-        arguments=("--services", str(services), "--definitions", str(definitions)),
+        arguments=(
+            *("--services", str(services), "--definitions", str(definitions)),
+            # Replicas on several machines listen at what the ingress does: it has to exist on all.
+            *(("--host", EVERYWHERE) if environment else ()),
+        ),
         authentication=True,
         environment={
             **(_on_nodes(environment) if environment else {}),

@@ -87,6 +87,14 @@ def test_a_machine_that_is_cut_off_is_silent_until_it_is_mended(machines: None) 
 
 
 @needs_root
+def test_a_machine_has_the_name_that_its_processes_see(machines: None) -> None:
+    called = Machine(name=HERE.name, address=HERE.address, is_called_so=True)
+
+    assert subprocess.check_output(called.command("uname", "-n"), text=True) == "test-here\n"
+    assert subprocess.check_output(HERE.command("uname", "-n"), text=True) == f"{os.uname()[1]}\n"
+
+
+@needs_root
 def test_a_process_is_cut_off_and_its_neighbour_is_not(machines: None) -> None:
     cut = ProcessCut(HERE, [THERE])
     neighbour = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

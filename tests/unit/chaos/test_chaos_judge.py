@@ -53,6 +53,12 @@ def test_what_is_not_over_is_stuck() -> None:
     assert verdict.stuck == 1
 
 
+def test_what_has_not_begun_is_stuck_and_not_lost() -> None:
+    verdict = verdict_of([a_request("a", "1"), a_request("b", "2")], {}, frozenset({"1"}))
+
+    assert (verdict.stuck, verdict.lost) == (1, 1)
+
+
 def test_other_oddities_are_told() -> None:
     stories = {
         "1": a_story("a", status="faulted"),

@@ -33,6 +33,12 @@ def test_what_was_before_the_healing_does_not_count() -> None:
     assert a_meter((10, 3), (20, 90), (30, 3), (40, 3)).gone_at_s(25, level=50) == 30
 
 
+def test_the_course_of_a_backlog_is_told_every_few_seconds() -> None:
+    samples = [(10 + number / 2, number) for number in range(30)]
+
+    assert a_meter(*samples).course(11) == [2, 12, 22]
+
+
 def test_the_steps_that_end_a_workflow_are_counted_once_each() -> None:
     meter = a_meter()
     load = meter._load
