@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from tests.e2e.server_process import ROOT
 
 UP_TIMEOUT_S = 600.0
 PORT = 8600
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 DOCUMENT = """\
 document: {dsl: '1.0.3', namespace: launcher, name: hello, version: '1.0.0'}
 do:
@@ -97,6 +99,7 @@ def test_an_operator_has_a_cluster_with_one_command(
     operator, head = site["operator"], site["head"]
     said = operator.run("cd cluster && ray up -y on-premises.yaml", timeout_s=UP_TIMEOUT_S)
     assert said is not None
+    said = COLOURS.sub("", said)
     assert "orchx takes requests at" in said
     assert "`orchx down` stops it." in said
 
