@@ -13,3 +13,7 @@ if [ ! -x "$venv/bin/orchx" ]; then
     # packages ship files for other versions of Python, which do not compile and are not imported.
     "$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" >/dev/null 2>&1 || true
 fi
+
+# `ray down`, `ray exec` and the like find Ray where a shell looks for it.
+path='export PATH="$HOME/.orchx/bin:$PATH"'
+grep -qxF "$path" "$HOME/.bashrc" 2>/dev/null || echo "$path" >>"$HOME/.bashrc"

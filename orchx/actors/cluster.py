@@ -20,7 +20,7 @@ from ray.exceptions import GetTimeoutError
 from orchx.actors import names
 from orchx.actors.dispatcher_actor import DispatcherActor
 from orchx.actors.held_signals import held_signals
-from orchx.actors.node_labels import Node, NodeLabels, await_nodes, count_pools, living_nodes
+from orchx.actors.node_labels import Node, NodeLabels, await_nodes, living_nodes, with_pools
 from orchx.actors.owner_actor import WorkflowActor
 from orchx.actors.pool_actor import PoolActor
 from orchx.actors.projector_actor import ProjectorActor, ReporterActor
@@ -158,13 +158,25 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
 def settle(settings: Settings) -> Settings:
     """Wait for the nodes that the settings ask for; return the settings with the pools counted.
 
+    An engine that runs already has found its nodes, and may go on without them.
+
     Raises:
         InvalidRequest: the nodes are not there in time, or the settings are for one machine.
     """
+    running = _running(settings)
+    if names.DISPATCHER in running:
+        return with_pools(settings, sum(map(names.is_pool, running)))
     at_once = {} if joins_cluster() else {"wait_s": 0.0}  # no node joins a Ray of one's own
     cluster = settings.cluster.model_copy(update=at_once)
     nodes = await_nodes(settings.model_copy(update={"cluster": cluster}))
-    return count_pools(settings, nodes)
+    labels = settings.cluster.pool_labels
+    return with_pools(settings, sum(node.has(labels) for node in nodes))
+
+
+def _running(settings: Settings) -> Sequence[str]:
+    """Return the names of the actors in the engine's namespace."""
+    found = ray.util.list_named_actors(all_namespaces=True)
+    return sorted(actor["name"] for actor in found if actor["namespace"] == settings.namespace)
 
 
 def _actor(
@@ -271,9 +283,7 @@ def stop_engine(settings: Settings) -> Sequence[str]:
         their names.
     """
     stopped: list[str] = []
-    found = ray.util.list_named_actors(all_namespaces=True)
-    here = sorted(actor["name"] for actor in found if actor["namespace"] == settings.namespace)
-    extra = [name for name in here if names.is_numbered(name)]
+    extra = [name for name in _running(settings) if names.is_numbered(name)]
     for name in dict.fromkeys((*names.everything(settings), *extra)):
         try:
             ray.kill(ray.get_actor(name, namespace=settings.namespace), no_restart=True)

@@ -28,6 +28,11 @@ def is_numbered(name: str) -> bool:
     return bool(_NUMBERED.fullmatch(name))
 
 
+def is_pool(name: str) -> bool:
+    """Tell whether a name is that of a pool."""
+    return is_numbered(name) and name.startswith("pool-")
+
+
 def everything(settings: Settings) -> list[str]:
     """Return the names of all actors, in the order in which they are stopped."""
     return [

@@ -137,10 +137,9 @@ def _told(labels: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(own.items())) or "no labels"
 
 
-def count_pools(settings: Settings, nodes: Sequence[Node]) -> Settings:
-    """Return the settings with a number of pools: where it is 0, one for each of their nodes."""
+def with_pools(settings: Settings, count: int) -> Settings:
+    """Return the settings with a number of pools: theirs, or where it is 0, `count` (or one)."""
     if settings.pools.io_actors:
         return settings
-    count = sum(node.has(settings.cluster.pool_labels) for node in nodes)
     pools = settings.pools.model_copy(update={"io_actors": max(1, count)})
     return settings.model_copy(update={"pools": pools})

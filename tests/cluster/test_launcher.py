@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,9 @@ from tests.e2e.machines import Machine, machines, what_is_missing
 from tests.e2e.server_process import ROOT
 
 UP_TIMEOUT_S = 600.0
+DOWN_TIMEOUT_S = 180.0  # nodes end when they have missed the head for a minute
 PORT = 8600
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 DOCUMENT = """\
 document: {dsl: '1.0.3', namespace: launcher, name: hello, version: '1.0.0'}
 do:
@@ -97,6 +100,7 @@ def test_an_operator_has_a_cluster_with_one_command(
     operator, head = site["operator"], site["head"]
     said = operator.run("cd cluster && ray up -y on-premises.yaml", timeout_s=UP_TIMEOUT_S)
     assert said is not None
+    said = COLOURS.sub("", said)
     assert "orchx takes requests at" in said
     assert "`orchx down` stops it." in said
 
@@ -134,4 +138,5 @@ def test_an_operator_has_a_cluster_with_one_command(
     assert set(json.loads(stopped)["stopped"]) == set(nodes)
     operator.run("cd cluster && ray down -y on-premises.yaml", timeout_s=UP_TIMEOUT_S)
     for machine in (head, site["stable"], site["spot"]):
-        eventually(partial(is_without_ray, machine), "Ray's end")
+        ended = partial(is_without_ray, machine)
+        eventually(ended, f"Ray's end at {machine.address}", timeout_s=DOWN_TIMEOUT_S, poll_s=1.0)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from ray._private.label_utils import validate_fallback_strategy, validate_label_selector
 
-from orchx.actors.node_labels import Node, NodeLabels, await_nodes, count_pools
+from orchx.actors.node_labels import Node, NodeLabels, await_nodes, with_pools
 from orchx.errors import InvalidRequest
 from orchx.settings import ClusterSettings, PoolSettings, Settings
 
@@ -108,17 +108,12 @@ def test_files_of_one_machine_are_not_for_a_cluster() -> None:
     assert await_nodes(Settings(), look=lambda: NODES[:1]) == NODES[:1]
 
 
-@pytest.mark.parametrize(
-    ("declared", "pool_labels", "count"),
-    [(3, SPOT, 3), (0, SPOT, 2), (0, {}, 4), (0, {"x": "y"}, 1)],
-)
+@pytest.mark.parametrize(("declared", "count", "pools"), [(3, 2, 3), (0, 2, 2), (0, 0, 1)])
 def test_pools_are_as_many_as_declared_or_as_their_nodes(
-    declared: int, pool_labels: dict[str, str], count: int
+    declared: int, count: int, pools: int
 ) -> None:
-    settings = Settings(
-        pools=PoolSettings(io_actors=declared), cluster=ClusterSettings(pool_labels=pool_labels)
-    )
-    assert count_pools(settings, NODES).pools.io_actors == count
+    settings = Settings(pools=PoolSettings(io_actors=declared))
+    assert with_pools(settings, count).pools.io_actors == pools
 
 
 @pytest.mark.parametrize("label", [{"a b": "c"}, {"a": "!b"}, {"a": ""}, {"-a": "b"}, {"a": "b,c"}])
