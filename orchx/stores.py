@@ -149,13 +149,16 @@ def data_file(settings: Settings, name: str) -> Path:
     return settings.data_dir / name
 
 
-def engine_name(settings: Settings) -> str:
-    """Return this engine's name among those that share the stores."""
+def engine_name(settings: Settings, *, host: str | None = None) -> str:
+    """Return this engine's name among those that share the stores.
+
+    It comes of the namespace, the data folder, and a host: this one, unless one is named.
+    """
     if settings.engine:
         return settings.engine
     place = f"{settings.namespace} {settings.data_dir.absolute()}"
     digest = hashlib.sha256(place.encode()).hexdigest()[:8]
-    return f"{_UNNAMEABLE.sub('-', socket.gethostname())[:100]}-{digest}"
+    return f"{_UNNAMEABLE.sub('-', host or socket.gethostname())[:100]}-{digest}"
 
 
 async def prepare_stores(settings: Settings) -> Settings:

@@ -29,6 +29,7 @@ from orchx.actors.socket_folders import socket_path
 from orchx.adapters.loopback_ports import free_port
 from orchx.errors import DriverError, Unavailable
 from orchx.settings import Settings
+from orchx.stores import engine_name
 
 # All methods return at once or wait for something short: the number only bounds a flood.
 MAX_CONCURRENCY = 5_000
@@ -156,13 +157,20 @@ def start_ray(settings: Settings, *, num_cpus: int | None = None, quiet: bool = 
 
 
 def settle(settings: Settings) -> Settings:
-    """Wait for the nodes that the settings ask for; return the settings with the pools counted.
+    """Wait for the nodes that the settings ask for.
 
     An engine that runs already has found its nodes, and may go on without them.
+
+    Returns:
+        the settings with the pools counted, and a name of the engine that does not change with
+        the node that its Dispatcher is on.
 
     Raises:
         InvalidRequest: the nodes are not there in time, or the settings are for one machine.
     """
+    if joins_cluster() and not settings.engine:
+        head = ray.get_runtime_context().gcs_address.rpartition(":")[0]
+        settings = settings.model_copy(update={"engine": engine_name(settings, host=head)})
     running = _running(settings)
     if names.DISPATCHER in running:
         return with_pools(settings, sum(map(names.is_pool, running)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
@@ -13,7 +15,7 @@ from orchx.adapters.mongo_installation import SLACK, check_reach
 from orchx.domain.events import Record, TaskSkipped
 from orchx.errors import DriverError
 from orchx.settings import MongoSettings, RedisSettings, Settings
-from orchx.stores import KafkaStores, prepare_stores
+from orchx.stores import KafkaStores, engine_name, prepare_stores
 from tests import servers
 
 PASSWORD = "Secr3t/xyz"  # not percent-encoded, as it should be
@@ -97,3 +99,12 @@ async def test_an_address_that_is_none_is_told_without_its_password(
     assert "xyz" not in str(told.value)
     assert f"ORCHX_{section.upper()}__UR" in str(told.value)
     assert told.value.__suppress_context__
+
+
+def test_an_engine_is_named_after_its_host_and_its_data(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    here, head = engine_name(settings), engine_name(settings, host="fd00::1")
+    assert here.startswith(socket.gethostname()[:20])
+    assert head.startswith("fd00--1-")
+    assert head != engine_name(Settings(data_dir=tmp_path / "other"), host="fd00::1")
+    assert engine_name(Settings(engine="blue"), host="fd00::1") == "blue"
