@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,20 @@ class Servers:
     profile: ProfileName
     settings: Mapping[str, Any] = field(default_factory=dict)
     pids: Mapping[int, str] = field(default_factory=dict)
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the variables that say the same to a process of its own."""
+        if self.profile == "embedded":
+            return {}
+        kafka, mongodb, redis = (self.settings[name] for name in ("kafka", "mongodb", "redis"))
+        return {
+            "ORCHX_PROFILE": self.profile,
+            "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka.bootstrap_servers),
+            "ORCHX_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
+            "ORCHX_MONGODB__URI": mongodb.uri.get_secret_value(),
+            "ORCHX_MONGODB__DATABASE": mongodb.database,
+            "ORCHX_REDIS__URL": redis.url.get_secret_value(),
+        }
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that the servers have used."""

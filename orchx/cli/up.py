@@ -121,6 +121,7 @@ def _print_json(running: Running) -> None:
         "adminKey": running.admin_key,
         "logs": str(running.logs),
         "startedS": round(running.started_s, 2),
+        "rayS": round(running.ray_s, 2),
     }
     sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
     sys.stdout.flush()

@@ -31,9 +31,10 @@ from orchx.stores import open_stores, prepare_stores
 class Running:
     """A server that answers.
 
-    `pids` are the actors' processes, `nodes` those that they are on;
-    `admin_key` is there when this start made the first key of the installation; `logs` is where
-    the log lines of this machine's processes are, in `worker-*.err`.
+    It took `started_s`, of which Ray was up after `ray_s`. `pids` are the actors' processes,
+    `nodes` those that they are on; `admin_key` is there when this start made the first key of the
+    installation; `logs` is where the log lines of this machine's processes are, in
+    `worker-*.err`.
     """
 
     url: str
@@ -42,6 +43,7 @@ class Running:
     nodes: Mapping[str, Node]
     admin_key: str | None
     started_s: float
+    ray_s: float
 
 
 def start_server(settings: Settings) -> Running:
@@ -58,6 +60,7 @@ def start_server(settings: Settings) -> Running:
     settings = asyncio.run(prepare_stores(settings))
     asyncio.run(publish_files(settings))
     cluster.start_ray(settings)
+    ray_s = time.monotonic() - begun_s
     settings = cluster.settle(settings)
     pids = cluster.start_engine(settings)
     # It is told once: not before everything else has worked.
@@ -70,6 +73,7 @@ def start_server(settings: Settings) -> Running:
         nodes=cluster.nodes_of(settings),
         admin_key=admin_key,
         started_s=time.monotonic() - begun_s,
+        ray_s=ray_s,
     )
 
 

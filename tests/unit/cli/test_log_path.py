@@ -20,6 +20,7 @@ RUNNING = Running(
     nodes={"dispatcher": Node(id="abc", address="10.0.0.7", labels={})},
     admin_key=None,
     started_s=1.0,
+    ray_s=0.5,
 )
 
 
@@ -32,4 +33,4 @@ def test_programs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     _print_json(RUNNING)
     line = json.loads(capsys.readouterr().out)
     assert line["logs"] == "/tmp/ray/session_1/logs"
-    assert line.keys() >= {"url", "pid", "pids", "adminKey", "startedS"}
+    assert line.keys() >= {"url", "pid", "pids", "adminKey", "startedS", "rayS"}

@@ -26,7 +26,13 @@ from orchx.serve.server import Running
 from orchx.settings import HttpSettings, Settings
 
 RUNNING = Running(
-    url="http://127.0.0.1:8600", logs=Path("logs"), pids={}, nodes={}, admin_key=None, started_s=1.0
+    url="http://127.0.0.1:8600",
+    logs=Path("logs"),
+    pids={},
+    nodes={},
+    admin_key=None,
+    started_s=1.0,
+    ray_s=0.5,
 )
 
 
