@@ -37,7 +37,8 @@ from orchx.errors import Bug, DriverError, OrchxError
 from orchx.ports.membership import PartitionHolder
 from orchx.settings import KafkaSettings
 
-POLL_WAIT_MS: Final = 100
+POLL_WAIT_MS: Final = 20  # while a heartbeat is late, kafka-python spins for so long
+PAUSE_S: Final = 0.08  # between polls, so that this costs little
 HAND_OVER_LIMIT_S: Final = 3.0  # heartbeats pause meanwhile: less than any session timeout
 RETRY_PAUSE_S: Final = 1.0
 COMMIT_INTERVAL_S: Final = 5.0
@@ -98,6 +99,7 @@ class KafkaMembership:
                     continue
                 if mine is not None and calls == listener.calls:  # if not, it may have changed
                     await self._follow(holder, mine)
+                await asyncio.sleep(PAUSE_S)
         except FencedInstanceIdError as error:
             await holder.give_up(sorted(self._held))
             raise Bug(
