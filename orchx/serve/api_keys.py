@@ -59,6 +59,8 @@ class ApiKeys:
         """
         if self._monotonic() >= self._look_again_s:
             await self._look()
+        if not self._is_known():
+            raise Unavailable("the API keys cannot be read") from self._trouble
         prefix, _, rest = token[:MAX_KEY_CHARS].partition("_")
         key_id, _, secret = rest.partition("_")
         key = self._by_id.get(key_id)
@@ -75,8 +77,6 @@ class ApiKeys:
             self._looking = asyncio.get_running_loop().create_task(self._reload())
         if self._trouble is None or not self._is_known():
             await asyncio.wait([self._looking], timeout=ANSWER_S)
-        if not self._is_known():
-            raise Unavailable("the API keys cannot be read") from self._trouble
 
     def _is_known(self) -> bool:
         return self._monotonic() - self._known_s < STALE_S
