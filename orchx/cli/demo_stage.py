@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from orchx.adapters.loopback_ports import free_port
-from orchx.adapters.webhook_secret import new_webhook_secret, tenant_secret, webhook_secret
+from orchx.adapters.webhook_secret import tenant_secret, webhook_secret
 from orchx.cli.demo_cases import SYSTEMS
 from orchx.cli.demo_sandbox import SandboxControl
 from orchx.cli.environment_settings import read_settings
@@ -57,7 +57,7 @@ def stage(data_dir: Path) -> Iterator[Stage]:
         logging.getLogger(name).setLevel(logging.ERROR)
     with SandboxProcess(data_dir / "sandbox") as sandbox:
         copy_examples(data_dir / "examples", sandbox.url)
-        settings = _settings(data_dir, sandbox.url)
+        settings = demo_settings(data_dir, sandbox.url)
         keys = asyncio.run(_keys(settings))
         with SandboxControl(sandbox.url) as control:
             for system in SYSTEMS:
@@ -76,19 +76,24 @@ def stage(data_dir: Path) -> Iterator[Stage]:
             stop_for_good(settings)
 
 
-def _settings(data_dir: Path, sandbox_url: str) -> Settings:
+def demo_settings(data_dir: Path, sandbox_url: str) -> Settings:
+    """Return the environment's settings, less what would touch an installation that others use.
+
+    Raises:
+        UsageError: a variable holds what its setting cannot be.
+    """
     settings = read_settings()
     allowed = {"allowed_hosts": (urlsplit(sandbox_url).netloc,)}
     http = {"host": "127.0.0.1", "port": free_port(), "authentication": "required"}
-    own = {} if settings.profile == "embedded" else {"secret": new_webhook_secret()}
     return settings.model_copy(
         update={
+            "profile": "embedded",  # its keys may do anything, and nobody would revoke them
             "data_dir": data_dir / "orchx",
             "namespace": NAMESPACE,
             "definitions": (data_dir / "examples" / "definitions",),
             "services": (data_dir / "examples" / "services.yaml",),
             "http": settings.http.model_copy(update=http),
-            "webhooks": settings.webhooks.model_copy(update=allowed | own),
+            "webhooks": settings.webhooks.model_copy(update=allowed),
             "cluster": ClusterSettings(),  # on one machine, whatever else is told where to run
         }
     )
