@@ -1,7 +1,7 @@
 """What a process keeps of the catalog, and how it hears of changes: by the catalog's revision.
 
 Asking for the revision is one read of one number, so it is asked for at most every `CHECK_MS`
-while anything is looked up, and never by lookups that come in between.
+while anything is looked up, whether or not there was an answer.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class CatalogWatch:
         self._catalog = catalog
         self._now_ms = now_ms
         self._revision: int | None = None
-        self._as_of_ms = 0
-        self._asking: asyncio.Task[None] | None = None
+        self._as_of_ms = self._tried_ms = 0
+        self._asking: asyncio.Task[None] | None = None  # the last question, if it is answered too
         self._failing = False
+        self._silent = False  # of late there was no answer, or none in time
 
     async def revision(self) -> int:
         """Return the revision.
@@ -54,36 +55,44 @@ class CatalogWatch:
             DriverError, StorageFull, TryLater: the catalog has failed for too long.
         """
         age_ms = self._now_ms() - self._as_of_ms
-        if self._revision is not None and 0 <= age_ms < CHECK_MS:
+        if self._revision is not None and age_ms < CHECK_MS:
             return self._revision
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
-            self._asking.add_done_callback(self._asked)
-        asking = self._asking
-        if self._revision is not None and 0 <= age_ms < STALE_MS:
-            await asyncio.wait((asking,), timeout=PATIENCE_S)
+        asking = self._last_question()
+        if self._revision is not None and age_ms < STALE_MS:
+            if not self._silent:
+                await asyncio.wait((asking,), timeout=PATIENCE_S)
+                self._silent |= not asking.done()  # until it answers, nobody waits for it again
             return self._revision
         await asyncio.shield(asking)
         return self._revision if self._revision is not None else 0
 
-    async def _ask(self) -> None:
+    def _last_question(self) -> asyncio.Task[None]:
+        """Return the question under way, or one that has just failed; ask where there is none."""
         now_ms = self._now_ms()
+        if self._asking is None or (self._asking.done() and now_ms - self._tried_ms >= CHECK_MS):
+            self._tried_ms = now_ms
+            self._asking = asyncio.create_task(self._ask(now_ms))
+            self._asking.add_done_callback(_hear)
+        return self._asking
+
+    async def _ask(self, now_ms: int) -> None:
         try:
             revision = await self._catalog.revision()
         except (DriverError, StorageFull, TryLater) as error:
             if not self._failing:
                 kept_ms = None if self._revision is None else now_ms - self._as_of_ms
                 _log.warning("catalog.out_of_reach", error=str(error), kept_for_ms=kept_ms)
-            self._failing = True
+            self._failing = self._silent = True
             raise
         if self._failing:
             _log.info("catalog.back", revision=revision)
-        self._revision, self._as_of_ms, self._failing = revision, now_ms, False
+        self._revision, self._as_of_ms = revision, now_ms
+        self._failing = self._silent = False
 
-    def _asked(self, asking: asyncio.Task[None]) -> None:
-        self._asking = None
-        if not asking.cancelled():
-            asking.exception()  # heard, though nobody may have waited for it
+
+def _hear(asked: asyncio.Task[None]) -> None:
+    if not asked.cancelled():
+        asked.exception()  # heard, though nobody may have waited for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,7 +70,7 @@ class Freshness:
         """Return the question under way; None where one has just failed."""
         asking, now_ms = self._asking.get(partition), self._clock.ticks_ms()
         if asking is None:
-            if 0 <= now_ms - self._tried_ms.get(partition, -REFRESH_MS) < REFRESH_MS:
+            if now_ms - self._tried_ms.get(partition, -REFRESH_MS) < REFRESH_MS:
                 return None
             self._tried_ms[partition] = now_ms
             asking = self._asking[partition] = asyncio.create_task(self._asked(partition, now_ms))
