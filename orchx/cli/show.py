@@ -31,8 +31,8 @@ def show(
 ) -> None:
     """Show one workflow.
 
-    Where it stands, its tasks, its output or error. Without --strong it is answered at once, and
-    where that may be old, it says how old. With --json it is the workflow as the
+    Where it stands, its tasks, its output or error. Without --strong it may be old: it
+    says how old, and waits 0.25 s at most to know that. With --json it is the workflow as the
     HTTP API has it, without its tasks.
     """
     with connect(url, api_key) as client:

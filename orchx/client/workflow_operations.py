@@ -153,8 +153,9 @@ def show(workflow_id: str, *, consistency: Consistency | None = None) -> Plan[Wo
 
     Args:
         workflow_id: which.
-        consistency: `eventual` (the server's default) is answered at once, as of `age_ms` ago;
-            `strong` waits until all is in it that was durable when it was asked for.
+        consistency: `eventual` (the server's default) is as of `age_ms` ago, and waits 0.25 s at
+            most to know that; `strong` waits until all is in it that was durable when it was
+            asked for.
 
     Raises:
         NotFound: there is none, or the key may not see it.
