@@ -19,7 +19,7 @@ from orchx.adapters.mongo_connection import (
     MongoConnection,
     Session,
 )
-from orchx.errors import InvalidRequest, NotFound
+from orchx.errors import DriverError, InvalidRequest, NotFound
 from orchx.ports.key_store import MAX_KEYS, ApiKey
 
 KEYS: Final = Layout(name="api_keys")
@@ -103,4 +103,8 @@ def _document(key: ApiKey) -> Document:
 
 def _key(document: Document) -> ApiKey:
     fields = {("id" if name == "_id" else name): value for name, value in document.items()}
-    return msgspec.convert(fields, ApiKey)
+    try:
+        return msgspec.convert(fields, ApiKey)
+    except msgspec.ValidationError as error:
+        name = f"{KEYS.name} {document.get('_id')!r}"
+        raise DriverError(f"the API key in MongoDB, {name}: {error}") from error

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from orchx.adapters.mongo_connection import MongoConnection
+from orchx.adapters.mongo_key_store import KEYS, MongoKeyStore
 from orchx.adapters.webhook_secret import tenant_secret, webhook_secret
 from orchx.cli.main import app
-from orchx.errors import Bug
+from orchx.errors import Bug, DriverError
 from orchx.serve.api_keys import ApiKeys, create_first_key
 from orchx.settings import Settings
 from orchx.stores import KafkaStores
@@ -79,6 +81,19 @@ def test_people_ask_whoever_the_settings_name(
     assert asyncio.run(verified()) == "bob"
     (listed,) = json.loads(orchx("keys", "list", "--json").stdout)["keys"]
     assert json.loads(orchx("keys", "revoke", listed["id"], "--json").stdout)["revokedAt"]
+
+
+async def test_a_key_that_cannot_be_read_is_named(settings: Settings) -> None:
+    connection = MongoConnection(settings.mongodb)
+    store = MongoKeyStore(connection)
+    await store.list()
+    keys = await connection.collection(KEYS)
+    await keys.insert_one({"_id": "k1", "name": 7})
+    try:
+        with pytest.raises(DriverError, match=r"api_keys 'k1'.*str"):
+            await MongoKeyStore(connection).list()
+    finally:
+        await connection.close()
 
 
 def test_a_tenants_secret_comes_from_what_engines_agreed_on(
