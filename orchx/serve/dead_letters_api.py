@@ -69,12 +69,13 @@ async def replay_dead_letters(api: Api, call: Call) -> Response:
     results: dict[int, JSON] = {
         number: _result(number, error=_missing(str(number)).detail) for number in body.numbers
     }
-    async for contents in _found(letters, body.numbers):
-        number = contents.letter.number
-        try:
-            results[number] = await _replay(api, call, letters, contents, value)
-        except CallerError as error:
-            results[number] = _result(number, error=error.detail)
+    async for found in _rounds(letters, body.numbers):
+        for contents in found:
+            number = contents.letter.number
+            try:
+                results[number] = await _replay(api, call, letters, contents, value)
+            except CallerError as error:
+                results[number] = _result(number, error=error.detail)
     return json_response({"results": list(results.values())})
 
 
@@ -83,11 +84,12 @@ async def drop_dead_letters(api: Api, call: Call) -> Response:
     raw = read_json_request(await call.request.body(), call.request, api.settings.max_depth)
     body = read_model(DropBody, raw)
     letters, dropped = _kept(api), 0
-    async for contents in _found(letters, body.numbers):
+    async for found in _rounds(letters, body.numbers):
         handled = Handled(how="dropped", by=call.caller.name, at_ms=api.now_ms(), note=body.reason)
-        await letters.mark([contents.letter], handled)
-        _log.info("dead letter dropped", number=contents.letter.number, by=call.caller.name)
-        dropped += 1
+        await letters.mark([contents.letter for contents in found], handled)
+        for contents in found:
+            _log.info("dead letter dropped", number=contents.letter.number, by=call.caller.name)
+        dropped += len(found)
     return json_response({"dropped": dropped})
 
 
@@ -111,12 +113,11 @@ def _kept(api: Api) -> DeadLetters:
     return api.gateway.dead_letters
 
 
-async def _found(letters: DeadLetters, numbers: Sequence[int]) -> AsyncIterator[Contents]:
+async def _rounds(letters: DeadLetters, numbers: Sequence[int]) -> AsyncIterator[list[Contents]]:
     """Yield those that are there, by number, as many at a time as memory is allowed for."""
     left = set(numbers)
     while left and (found := await letters.find(left)):
-        for number in sorted(found):
-            yield found[number]
+        yield [found[number] for number in sorted(found)]
         left -= found.keys()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from orchx.domain.messages import CancelWorkflow
 from orchx.errors import Overloaded, Unavailable
 from orchx.ports.dead_letters import SourceRecord
 from orchx.serve import dead_letter_bodies as bodies
+from orchx.testing.memory_dead_letters import MemoryDeadLetters
 from tests.unit.serve.conftest import NOW_MS, Rig
 
 PATH = "/v1/dead-letters"
@@ -119,10 +121,17 @@ async def test_what_cannot_be_taken_now_stays_listed(
 
 
 async def test_what_was_dropped_needs_nothing_more(rig: Rig, client: httpx.AsyncClient) -> None:
+    reached = Counter[str]()
+
+    async def on_io(point: str) -> None:
+        reached[point] += 1
+
+    rig.gateway.dead_letters = MemoryDeadLetters(on_io)
     for offset in range(3):
         await _keep(rig, offset, b"poison")
     body = {"numbers": [0, 2, 9], "reason": "a test wrote it"}
     assert (await client.post(f"{PATH}/drop", json=body)).json() == {"dropped": 2}
+    assert reached["dead_letters.mark:after"] == 1  # durable once for all, not once for each
     assert [one["number"] for one in (await client.get(PATH)).json()["deadLetters"]] == [1]
     assert (await client.get(f"{PATH}/0")).json()["handled"]["note"] == "a test wrote it"
 
