@@ -36,7 +36,7 @@ class Request:
 
 
 class Load(threading.Thread):
-    """Submits `rate_per_s` requests a second from its start until `stop`; see `requests`.
+    """Submits `rate_per_s` requests a second until it is told to end; see `requests`.
 
     Args:
         url: of the server.
@@ -67,15 +67,16 @@ class Load(threading.Thread):
             self.error = error
 
     def stop(self) -> None:
-        """Let no further requests become due; those that are go on."""
+        """Try nothing more, and wait for what is being tried."""
         self._ends.set()
+        self._gives_up.set()
+        self.join(ANSWER_TIMEOUT_S + CONNECT_TIMEOUT_S + LONGEST_PAUSE_S)
 
     def finish(self, timeout_s: float) -> None:
         """Wait until every request is accepted; those that are not by then never are."""
         self._ends.set()
         self.join(timeout_s)
-        self._gives_up.set()
-        self.join(ANSWER_TIMEOUT_S + CONNECT_TIMEOUT_S + LONGEST_PAUSE_S)
+        self.stop()
         if self.error is not None:
             raise self.error
 

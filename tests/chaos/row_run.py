@@ -6,6 +6,7 @@ import re
 import secrets
 import threading
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -94,9 +95,15 @@ def run_row(row: Row, site: Site, *, hold_s: float, rate_per_s: float) -> Result
     Raises:
         AssertionError: a part did not come back, or the ledger cannot be read.
     """
+    with closing(SandboxLedger(site.sandbox.url)) as ledger:
+        return _run(row, site, ledger, hold_s=hold_s, rate_per_s=rate_per_s)
+
+
+def _run(
+    row: Row, site: Site, ledger: SandboxLedger, *, hold_s: float, rate_per_s: float
+) -> Result:
     label = re.sub(r"[^a-z0-9]+", "-", row.name.lower()).strip("-")
     label = f"{label}-{secrets.token_hex(3)}"
-    ledger = SandboxLedger(site.sandbox.url)
     ledger.begin()
     judge = Judge(site, ledger, STEPS)
     assert site.engine.admin_key is not None
@@ -134,7 +141,6 @@ def run_row(row: Row, site: Site, *, hold_s: float, rate_per_s: float) -> Result
         recovered_s=None if gone_s is None else round(max(0.0, gone_s - healed_s), 1),
         verdict=judge.judge(load),
     )
-    ledger.close()
     result.complaints.extend(_complaints(row, result))
     return result
 

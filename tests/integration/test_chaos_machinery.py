@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from orchx.adapters.loopback_ports import free_port
 from tests.chaos import process_cut
 from tests.chaos.clocks import Clock, compile_library
 from tests.chaos.disks import Disk, can_slow
+from tests.chaos.load import Load
 from tests.chaos.network import PREFIX, Machine, is_permitted, network, standing_on
 from tests.chaos.process_cut import ProcessCut
+from tests.e2e.conditions import eventually
 
 HERE = Machine(name="test-here", address="10.203.9.1")
 THERE = Machine(name="test-there", address="10.203.9.2")
@@ -176,3 +179,13 @@ def test_a_clock_is_set_while_a_process_looks_at_it_and_waits(tmp_path: Path) ->
             assert float(waited) < AHEAD_S / 2
     assert abs(shown[0]) < AHEAD_S / 2
     assert abs(shown[1] - AHEAD_S) < AHEAD_S / 2
+
+
+def test_a_load_that_is_stopped_tries_nothing_more() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    load = Load(url, "key", "test", definition=("n", "d"), rate_per_s=100)
+    load.start()
+    eventually(lambda: any(each.refusals for each in load.requests), "a refusal")
+    load.stop()
+    assert not load.is_alive()
+    assert load.error is None
