@@ -83,7 +83,21 @@ class Machine:
         (folder / "sshd_config").write_text(config)
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host_key"))
         (self.home / ".bashrc").write_text(f"export PYTHONPATH={ROOT}\n")
-        (self.home / ".orchx").symlink_to(sys.prefix)  # as install.sh would make it
+        self.install(sys.prefix)
+
+    def install(self, prefix: str, name: str = "none") -> None:
+        """Have an environment of this machine be orchx there, as install.sh would do it.
+
+        Args:
+            prefix: the environment's folder.
+            name: what install.sh calls it, of which it installs nothing then.
+        """
+        versions = self.home / ".orchx-versions"
+        versions.mkdir(exist_ok=True)
+        (versions / name).symlink_to(prefix)
+        current = self.home / ".orchx"
+        current.unlink(missing_ok=True)
+        current.symlink_to(versions / name)
 
     @contextmanager
     def running(self, relays: Sequence[str]) -> Iterator[None]:
