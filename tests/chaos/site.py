@@ -15,6 +15,7 @@ from typing import Literal
 
 from orchx.sandbox.process import SandboxProcess
 from orchx.settings import Settings
+from tests import servers
 from tests.chaos import replication
 from tests.chaos.clocks import Clock, compile_library
 from tests.chaos.disks import Disk
@@ -193,7 +194,6 @@ def _engine(
     services = own / "services.yaml"
     text = (ROOT / "examples" / "services.yaml").read_text(encoding="utf-8")
     services.write_text(text.replace(EXAMPLES_SANDBOX, sandbox.url), encoding="utf-8")
-    kafka = settings.kafka
     clock = clocks.get(ENGINE.name)
     return ServerProcess(
         own,
@@ -207,15 +207,7 @@ def _engine(
             **(_on_nodes(environment) if environment else {}),
             # Ray has its workers yield to everything else on a machine: here to the other machines.
             "RAY_worker_niceness": "0",
-            "ORCHX_PROFILE": "kafka",
-            "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka.bootstrap_servers),
-            "ORCHX_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
-            "ORCHX_KAFKA__PARTITIONS": str(kafka.partitions),
-            "ORCHX_KAFKA__REPLICATION_FACTOR": str(kafka.replication_factor),
-            "ORCHX_KAFKA__MIN_INSYNC_REPLICAS": str(kafka.min_insync_replicas),
-            "ORCHX_MONGODB__URI": settings.mongodb.uri.get_secret_value(),
-            "ORCHX_MONGODB__DATABASE": settings.mongodb.database,
-            "ORCHX_REDIS__URL": settings.redis.url.get_secret_value(),
+            **servers.environment(settings),
         },
         settings=settings,
         host=ENGINE.address,

@@ -80,8 +80,6 @@ def prepare(site: Mapping[str, Machine], settings: Settings) -> None:
         "ORCHX_CLUSTER__OWNER_NODES": "1",
         "ORCHX_CLUSTER__POOL_NODES": "1",
         "ORCHX_CLUSTER__WAIT_S": "400",
-        "ORCHX_KAFKA__REPLICATION_FACTOR": "1",
-        "ORCHX_KAFKA__MIN_INSYNC_REPLICAS": "1",
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in changed.items()]
     (here / "node" / "orchx.env").write_text("\n".join([example, *lines, ""]), encoding="utf-8")
