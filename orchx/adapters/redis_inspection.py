@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from orchx.adapters.redis_connection import URL, RedisConnection
 from orchx.errors import DriverError, OrchxError
@@ -19,17 +20,14 @@ async def check_redis_version(connection: RedisConnection) -> str:
     Raises:
         DriverError, Unavailable: it is too old, or out of reach.
     """
-    version = str((await connection.facts()).get("redis_version", ""))
-    if version and int(version.partition(".")[0]) < VERSION_MIN:
-        raise DriverError(f"Redis {VERSION_MIN} or newer is needed; {URL} names one of {version}")
-    return version
+    return _version_of(await connection.facts())
 
 
 async def inspect_redis(connection: RedisConnection) -> Finding:
     """Return what was found."""
     try:
-        version = await check_redis_version(connection)
         facts = await connection.facts()
+        version = _version_of(facts)
     except OrchxError as error:
         advice = f"Look at {URL}. A start needs it; later, MongoDB answers in its place."
         return Finding(check=CHECK, level="fail", detail=str(error), advice=advice)
@@ -42,3 +40,10 @@ async def inspect_redis(connection: RedisConnection) -> Finding:
         advice += " evicts is asked of MongoDB."
         return Finding(check=CHECK, level="warn", detail=detail, advice=advice)
     return Finding(check=CHECK, level="ok", detail=detail)
+
+
+def _version_of(facts: Mapping[str, Any]) -> str:
+    version = str(facts.get("redis_version", ""))
+    if version and int(version.partition(".")[0]) < VERSION_MIN:
+        raise DriverError(f"Redis {VERSION_MIN} or newer is needed; {URL} names one of {version}")
+    return version

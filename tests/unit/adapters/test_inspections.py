@@ -22,8 +22,10 @@ class Redis(RedisConnection):
     def __init__(self, **facts: object) -> None:
         super().__init__(RedisSettings())
         self._facts = {"redis_version": "7.2.4", "maxmemory": 0, **facts}
+        self.asked = 0
 
     async def facts(self) -> Mapping[str, Any]:
+        self.asked += 1
         return self._facts
 
 
@@ -40,7 +42,9 @@ class TestRedis:
     async def test_is_judged_by_what_it_says(
         self, facts: dict[str, object], level: str, told: str
     ) -> None:
-        found = await inspect_redis(Redis(**facts))
+        redis = Redis(**facts)
+        found = await inspect_redis(redis)
+        assert redis.asked == 1
         assert found.level == level
         assert told in found.detail
         assert bool(found.advice) == (level != "ok")
