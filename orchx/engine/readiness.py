@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
+import structlog
+
 from orchx.errors import OrchxError
 from orchx.ports.clock import Clock
 from orchx.ports.gateway import Readiness
@@ -17,6 +19,8 @@ FRESH_MS: Final = 1_000
 """For so long an answer is given again: many who ask cost no more than one."""
 
 OK: Final = "ok"
+
+_log = structlog.get_logger(__name__)
 
 
 class ReadinessCheck:
@@ -69,11 +73,14 @@ class ReadinessCheck:
         if not (await asyncio.wait((asked,), timeout=READY_TIMEOUT_S))[0]:
             silence = f"no answer within {READY_TIMEOUT_S:g} s"
             return f"{silence}; before: {self._errors[name]}" if name in self._errors else silence
-        del self._under_way[name]
-        self._errors.pop(name, None)
+        self._under_way.pop(name, None)
+        before = self._errors.pop(name, None)
         try:
             asked.result()
         except OrchxError as error:
             self._errors[name] = str(error)
-            return str(error)
-        return OK
+        except Exception as error:  # the edge: a bug in one part would hide what the others say
+            self._errors[name] = f"{type(error).__name__}: {error}"
+            if before != self._errors[name]:
+                _log.error("readiness.failed", part=name, exc_info=error)
+        return self._errors.get(name, OK)

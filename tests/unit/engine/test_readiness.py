@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 
 from orchx.engine import readiness as module
 from orchx.engine.readiness import FRESH_MS, ReadinessCheck
@@ -69,6 +70,19 @@ async def test_what_does_not_work_is_told_until_it_does(rig: Rig, error: Excepti
     rig.needed.error = error
     found = await rig.check.ready()
     assert (found.ready, found.parts["kafka"]) == (False, "x")
+    rig.needed.error = None
+    assert (await rig.later()).ready
+
+
+async def test_a_bug_in_one_part_is_told_beside_what_the_others_say(rig: Rig) -> None:
+    rig.needed.error = KeyError("leader")
+    rig.advisory.error = Unavailable("Redis is out of reach")
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            found = await rig.later()
+            assert (found.ready, found.parts["kafka"]) == (False, "KeyError: 'leader'")
+            assert found.parts["redis"] == "not needed: Redis is out of reach"
+    assert [(line["event"], line["part"]) for line in logs] == [("readiness.failed", "kafka")]
     rig.needed.error = None
     assert (await rig.later()).ready
 
