@@ -21,8 +21,9 @@ from orchx.domain import events as e
 from orchx.domain.messages import DeliverEvent
 from orchx.engine.projector import Projector
 from orchx.ports.event_log import Claim
-from orchx.ports.state_store import Filter, WorkflowSummary
+from orchx.ports.state_store import Filter
 from orchx.settings import Settings
+from tests.summaries import summary
 from tests.unit.engine.histories import started, task_completed, turn
 
 TEXT_BYTES = 20_000
@@ -113,35 +114,18 @@ async def test_large_summaries_are_listed_in_pages_and_loaded_all(
 ) -> None:
     store = SqliteStateStore(tmp_path / "state.db")
     ids = [f"w{number:02}" for number in range(ROWS)]
-    await store.save([large_summary(id_) for id_ in ids], offset=1)
+    await store.save([summary(id_, output=LARGE) for id_ in ids], offset=1)
     shorten(store)
     assert sorted(await store.load([*ids, "unknown"])) == ids
     unfinished = [""]
     while page := await store.unfinished(after_id=unfinished[-1], limit=1_000):
-        unfinished += [summary.workflow_id for summary in page]
+        unfinished += [row.workflow_id for row in page]
     assert unfinished[1:] == ids
     listed = await store.list(Filter(limit=500))
-    seen = [summary.workflow_id for summary in listed.workflows]
+    seen = [row.workflow_id for row in listed.workflows]
     assert len(seen) < ROWS
     while listed.cursor is not None:
         listed = await store.list(Filter(limit=500, cursor=listed.cursor))
-        seen += [summary.workflow_id for summary in listed.workflows]
+        seen += [row.workflow_id for row in listed.workflows]
     assert seen == ids[::-1]
     await store.close()
-
-
-def large_summary(workflow_id: str) -> WorkflowSummary:
-    return WorkflowSummary(
-        workflow_id=workflow_id,
-        status="running",
-        namespace="n",
-        name="d",
-        version="1.0.0",
-        tenant="acme",
-        type=None,
-        priority=5,
-        deadline_ms=None,
-        created_at_ms=100,
-        updated_at_ms=100,
-        output=LARGE,
-    )

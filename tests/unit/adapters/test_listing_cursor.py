@@ -6,27 +6,14 @@ from hypothesis import strategies as st
 
 from orchx.adapters.listing_cursor import cursor_behind, place_of
 from orchx.errors import InvalidRequest
-from orchx.ports.state_store import WorkflowSummary
+from tests.summaries import summary
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(created_at_ms=st.integers(0, 2**62), workflow_id=TEXT)
 def test_a_cursor_holds_the_place(created_at_ms: int, workflow_id: str) -> None:
-    summary = WorkflowSummary(
-        workflow_id=workflow_id,
-        status="running",
-        namespace="n",
-        name="d",
-        version="1.0.0",
-        tenant="acme",
-        type=None,
-        priority=5,
-        deadline_ms=None,
-        created_at_ms=created_at_ms,
-        updated_at_ms=0,
-    )
-    cursor = cursor_behind(summary)
+    cursor = cursor_behind(summary(workflow_id, created_at_ms))
     assert place_of(cursor) == (created_at_ms, workflow_id)
     assert cursor.replace("-", "").replace("_", "").isalnum()
 

@@ -13,24 +13,8 @@ from redis.crc import key_slot
 from orchx.adapters.redis_connection import Argument, Script, translated
 from orchx.adapters.redis_state_cache import RedisStateCache
 from orchx.errors import DriverError, OrchxError, StorageFull, Unavailable
-from orchx.ports.state_store import WorkflowSummary
 from orchx.settings import RedisSettings
-
-
-def summary(workflow_id: str) -> WorkflowSummary:
-    return WorkflowSummary(
-        workflow_id=workflow_id,
-        status="running",
-        namespace="n",
-        name="d",
-        version="1.0.0",
-        tenant="acme",
-        type=None,
-        priority=5,
-        deadline_ms=None,
-        created_at_ms=100,
-        updated_at_ms=100,
-    )
+from tests.summaries import summary
 
 
 class Recorder:

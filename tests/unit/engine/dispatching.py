@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any, Literal, NoReturn, TypeVar
 
 from orchx.domain import messages as m
@@ -25,6 +24,7 @@ from orchx.testing.memory_command_queue import MemoryCommandQueue
 from orchx.testing.memory_event_log import MemoryEventLog
 from orchx.testing.memory_state_store import MemoryStateStore
 from orchx.testing.virtual_clock import VirtualClock
+from tests import summaries
 
 T = TypeVar("T")
 
@@ -326,21 +326,7 @@ def ending(
 
 def summary(workflow_id: str, **changes: Any) -> WorkflowSummary:
     """Return what the projection shows of a running workflow, with what a test cares about."""
-    running = WorkflowSummary(
-        workflow_id=workflow_id,
-        status="running",
-        namespace="t",
-        name="w",
-        version="1.0.0",
-        tenant="acme",
-        type=None,
-        priority=5,
-        deadline_ms=None,
-        created_at_ms=1,
-        updated_at_ms=1,
-        isolation="shared",
-    )
-    return replace(running, **changes)
+    return summaries.summary(workflow_id, 1, **{"isolation": "shared", **changes})
 
 
 def definition(name: str, digest: str) -> StoredDefinition:
