@@ -50,6 +50,11 @@ def mongodb(**changes: object) -> MongoSettings:
     return MongoSettings.model_validate({"uri": uri, "database": own_name(), **changes})
 
 
+def stores(kafka: KafkaSettings) -> Settings:
+    """Return settings of the profile `kafka`, with this Kafka and the rest of this test's own."""
+    return Settings(profile="kafka", kafka=kafka, mongodb=mongodb(), redis=redis())
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """Return the variables by which another process has the same stores."""
     kafka, mongodb = settings.kafka, settings.mongodb

@@ -39,12 +39,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 def settings() -> Settings:
     if missing := what_is_missing():
         pytest.skip(f"the launcher is not tested: {missing}")
-    return Settings(
-        profile="kafka",
-        kafka=servers.apache_kafka(partitions=2),
-        mongodb=servers.mongodb(),
-        redis=servers.redis(),
-    )
+    return servers.stores(servers.apache_kafka(partitions=2))
 
 
 @pytest.fixture(scope="module")

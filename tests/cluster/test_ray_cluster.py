@@ -53,12 +53,7 @@ def placed(**more: object) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def stores() -> Settings:
-    return Settings(
-        profile="kafka",
-        kafka=servers.apache_kafka(partitions=3),
-        mongodb=servers.mongodb(),
-        redis=servers.redis(),
-    )
+    return servers.stores(servers.apache_kafka(partitions=3))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchx.settings import Settings
 from tests import servers
 from tests.e2e.server_process import ServerProcess
 
@@ -21,11 +20,7 @@ class KafkaInstallation:
     """
 
     def __init__(self, services_file: Path, *, partitions: int, **kafka: object) -> None:
-        kafka_settings = servers.apache_kafka(partitions=partitions, **kafka)
-        mongodb, redis = servers.mongodb(), servers.redis()
-        self.settings = Settings(
-            profile="kafka", kafka=kafka_settings, mongodb=mongodb, redis=redis
-        )
+        self.settings = servers.stores(servers.apache_kafka(partitions=partitions, **kafka))
         self._services_file = services_file
         self._environment = {
             **servers.environment(self.settings),

@@ -67,13 +67,8 @@ class Installation:
 def _settings(profile: str, folder: Path) -> Settings:
     if profile == "embedded":
         return Settings(data_dir=folder)
-    return Settings(
-        profile="kafka",
-        data_dir=folder,
-        kafka=servers.kafka(partitions=2),
-        mongodb=servers.mongodb(),
-        redis=servers.redis(),
-    )
+    stores = servers.stores(servers.kafka(partitions=2))
+    return stores.model_copy(update={"data_dir": folder})
 
 
 @pytest.fixture(params=["embedded", "kafka"])

@@ -23,12 +23,7 @@ PASSWORD = "Secr3t/xyz"  # not percent-encoded, as it should be
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(
-        profile="kafka",
-        kafka=servers.apache_kafka(partitions=2),
-        mongodb=servers.mongodb(),
-        redis=servers.redis(),
-    )
+    return servers.stores(servers.apache_kafka(partitions=2))
 
 
 def changed(settings: Settings, section: str, **changes: object) -> Settings:
