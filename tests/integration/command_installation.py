@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from orchx.adapters.kafka_command_indexer import CommandIndexer
@@ -12,10 +13,12 @@ from orchx.adapters.kafka_command_reader import KafkaCommandReader
 from orchx.adapters.kafka_connection import Topics
 from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_recent_commands import RecentCommands
+from orchx.adapters.kafka_topics import ensure_topics
 from orchx.adapters.kafka_writer import KafkaWriter, Outgoing
 from orchx.adapters.mongo_connection import MongoConnection
 from orchx.domain.messages import CancelWorkflow
 from orchx.settings import KafkaSettings, MongoSettings
+from tests import servers
 
 TIMEOUT_S = 20.0
 POLL_S = 0.02
@@ -104,3 +107,14 @@ class Installation:
         await self.stop_indexer()
         for queue in self._queues:
             await queue.close()
+
+
+@asynccontextmanager
+async def installed(**kafka: object) -> AsyncIterator[Installation]:
+    """Make the topics, and close at the end whatever was opened; with these of Kafka's settings."""
+    made = Installation(servers.apache_kafka(**kafka), servers.mongodb())
+    await asyncio.to_thread(ensure_topics, made.kafka)
+    try:
+        yield made
+    finally:
+        await made.close()

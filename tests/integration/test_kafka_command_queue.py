@@ -21,7 +21,6 @@ from orchx.adapters.kafka_command_window import CommandWindow
 from orchx.adapters.kafka_connection import open_client
 from orchx.adapters.kafka_dead_letters import KafkaDeadLetters
 from orchx.adapters.kafka_recent_commands import RecentCommands
-from orchx.adapters.kafka_topics import ensure_topics
 from orchx.adapters.kafka_writer import KafkaWriter, Outgoing
 from orchx.adapters.mongo_command_index import MongoCommandIndex
 from orchx.adapters.mongo_connection import MongoConnection
@@ -36,16 +35,15 @@ from tests.integration.command_installation import (
     are_kept,
     command,
     ids_in,
+    installed,
     until,
 )
 
 
 @pytest.fixture
 async def installation() -> AsyncIterator[Installation]:
-    made = Installation(servers.apache_kafka(), servers.mongodb())
-    await asyncio.to_thread(ensure_topics, made.kafka)
-    yield made
-    await made.close()
+    async with installed() as made:
+        yield made
 
 
 class TestCrash:
@@ -91,22 +89,19 @@ class TestCrash:
 
 class TestManyProcesses:
     async def test_every_partition_is_taken_in_order(self) -> None:
-        kafka = servers.apache_kafka(partitions=3)
-        installation = Installation(kafka, servers.mongodb())
-        await asyncio.to_thread(ensure_topics, kafka)
-        queue, other = await installation.taker(), installation.queue()
-        names = [f"w{number}" for number in range(20)]
-        for turn in range(3):
-            batch: list[AnyCommand] = [command(f"{n}-{turn}", workflow_id=n) for n in names]
-            batch.append(DeliverEvent(id=f"e{turn}", workflow_id="", created_at_ms=1, event={}))
-            await other.put(batch)
-        found = await ids_in(queue)
-        assert len(found) == 63
-        for name in names:
-            its = [id_ for id_ in found if id_.startswith(f"{name}-")]
-            assert its == [f"{name}-{turn}" for turn in range(3)]
-        assert (await other.backlog()).total == 63
-        await installation.close()
+        async with installed(partitions=3) as installation:
+            queue, other = await installation.taker(), installation.queue()
+            names = [f"w{number}" for number in range(20)]
+            for turn in range(3):
+                batch: list[AnyCommand] = [command(f"{n}-{turn}", workflow_id=n) for n in names]
+                batch.append(DeliverEvent(id=f"e{turn}", workflow_id="", created_at_ms=1, event={}))
+                await other.put(batch)
+            found = await ids_in(queue)
+            assert len(found) == 63
+            for name in names:
+                its = [id_ for id_ in found if id_.startswith(f"{name}-")]
+                assert its == [f"{name}-{turn}" for turn in range(3)]
+            assert (await other.backlog()).total == 63
 
     async def test_of_two_puts_of_one_id_the_first_on_the_topic_counts(
         self, installation: Installation

@@ -10,24 +10,21 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from orchx.adapters.kafka_connection import open_client, partition_of
-from orchx.adapters.kafka_topics import ensure_topics
 from orchx.domain.messages import DeliverEvent
-from tests import servers
 from tests.integration.command_installation import (
     TIMEOUT_S,
     Installation,
     command,
     ids_in,
+    installed,
     until,
 )
 
 
 @pytest.fixture
 async def installation() -> AsyncIterator[Installation]:
-    made = Installation(servers.apache_kafka(), servers.mongodb())
-    await asyncio.to_thread(ensure_topics, made.kafka)
-    yield made
-    await made.close()
+    async with installed() as made:
+        yield made
 
 
 class TestHandOver:
@@ -46,36 +43,32 @@ class TestHandOver:
         assert await ids_in(await installation.taker()) == ["b"]
 
     async def test_what_is_given_up_is_neither_returned_nor_counted(self) -> None:
-        kafka = servers.apache_kafka(partitions=2)
-        installation = Installation(kafka, servers.mongodb())
-        await asyncio.to_thread(ensure_topics, kafka)
-        queue = await installation.taker()
-        in_first, in_second = (
-            next(f"w{n}" for n in range(99) if partition_of(f"w{n}", 2) == p) for p in (0, 1)
-        )
-        await queue.put([command("a", workflow_id=in_first), command("b", workflow_id=in_second)])
-        assert sorted(await ids_in(queue)) == ["a", "b"]
-        await queue.hold([1])
-        assert await ids_in(queue) == ["b"]
-        assert (await queue.backlog()).total == 1
-        await queue.acknowledge(["b"])
-        await queue.hold([0, 1])
-        assert await ids_in(queue) == ["a"]
-        await installation.close()
+        async with installed(partitions=2) as installation:
+            queue = await installation.taker()
+            in_first, in_second = (
+                next(f"w{n}" for n in range(99) if partition_of(f"w{n}", 2) == p) for p in (0, 1)
+            )
+            await queue.put(
+                [command("a", workflow_id=in_first), command("b", workflow_id=in_second)]
+            )
+            assert sorted(await ids_in(queue)) == ["a", "b"]
+            await queue.hold([1])
+            assert await ids_in(queue) == ["b"]
+            assert (await queue.backlog()).total == 1
+            await queue.acknowledge(["b"])
+            await queue.hold([0, 1])
+            assert await ids_in(queue) == ["a"]
 
     async def test_an_event_handed_on_to_a_partition_arrives_there(self) -> None:
-        kafka = servers.apache_kafka(partitions=2)
-        installation = Installation(kafka, servers.mongodb())
-        await asyncio.to_thread(ensure_topics, kafka)
-        queue = installation.queue(consumes=True)
-        await queue.hold([1])
-        relayed = [
-            DeliverEvent(id=f"e{p}", workflow_id="", created_at_ms=1, event={}, partition=p)
-            for p in (0, 1)
-        ]
-        await queue.put(relayed)
-        assert await ids_in(queue) == ["e1"]
-        await installation.close()
+        async with installed(partitions=2) as installation:
+            queue = installation.queue(consumes=True)
+            await queue.hold([1])
+            relayed = [
+                DeliverEvent(id=f"e{p}", workflow_id="", created_at_ms=1, event={}, partition=p)
+                for p in (0, 1)
+            ]
+            await queue.put(relayed)
+            assert await ids_in(queue) == ["e1"]
 
     async def test_what_others_have_put_arrives(self, installation: Installation) -> None:
         queue, other = await installation.taker(), installation.queue()
