@@ -21,11 +21,13 @@ from orchx.serve.fields import Timestamp
 from orchx.serve.models import Status
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """What is answered, in camel case."""
+
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, validate_by_name=True)
 
 
-class WorkflowLinks(_Answer):
+class WorkflowLinks(Answer):
     """Where to go from a workflow."""
 
     self: str
@@ -34,7 +36,7 @@ class WorkflowLinks(_Answer):
     cancel: str
 
 
-class Accepted(_Answer):
+class Accepted(Answer):
     """A request that was taken and is not over."""
 
     id: str
@@ -42,7 +44,7 @@ class Accepted(_Answer):
     links: WorkflowLinks
 
 
-class BatchResult(_Answer):
+class BatchResult(Answer):
     """What became of one item of a batch."""
 
     status: Literal[202]
@@ -50,20 +52,20 @@ class BatchResult(_Answer):
     workflow: Accepted
 
 
-class Batch(_Answer):
+class Batch(Answer):
     """What became of a batch, in the order of its items."""
 
     results: list[BatchResult]
 
 
-class Waiting(_Answer):
+class Waiting(Answer):
     """What a workflow waits for."""
 
     until: Timestamp | None
     event_types: list[str]
 
 
-class TaskCounts(_Answer):
+class TaskCounts(Answer):
     """How many tasks ended how."""
 
     completed: int
@@ -71,7 +73,7 @@ class TaskCounts(_Answer):
     retries: int
 
 
-class WorkflowListed(_Answer):
+class WorkflowListed(Answer):
     """A workflow without its output."""
 
     id: str
@@ -109,27 +111,27 @@ class Workflow(WorkflowListed):
     )
 
 
-class Workflows(_Answer):
+class Workflows(Answer):
     """One page of workflows."""
 
     workflows: list[WorkflowListed]
     cursor: str | None
 
 
-class CommandAccepted(_Answer):
+class CommandAccepted(Answer):
     """A command that was taken; it is applied in order with everything else."""
 
     command_id: str
     replayed: bool
 
 
-class SelfLink(_Answer):
+class SelfLink(Answer):
     """Where to find this again."""
 
     self: str
 
 
-class PublishedDefinition(_Answer):
+class PublishedDefinition(Answer):
     """A definition as published."""
 
     namespace: str
@@ -154,13 +156,13 @@ class DefinitionDocument(PublishedDefinition):
     document: dict[str, Any]
 
 
-class Definitions(_Answer):
+class Definitions(Answer):
     """Definitions."""
 
     definitions: list[PublishedDefinition]
 
 
-class DeliveryListed(_Answer):
+class DeliveryListed(Answer):
     """One webhook; the URL is without query and user."""
 
     id: str
@@ -176,33 +178,33 @@ class DeliveryListed(_Answer):
     last_error: str | None
 
 
-class DeliveryList(_Answer):
+class DeliveryList(Answer):
     """One page of webhooks, oldest first."""
 
     deliveries: list[DeliveryListed]
     cursor: str | None
 
 
-class Replayed(_Answer):
+class Replayed(Answer):
     """How many deliveries are due again."""
 
     replayed: int
 
 
-class Health(_Answer):
+class Health(Answer):
     """This process answers."""
 
     status: Literal["ok"]
 
 
-class Ready(_Answer):
+class Ready(Answer):
     """Requests can be taken."""
 
     ready: Literal[True]
     parts: dict[str, str]
 
 
-class Index(_Answer):
+class Index(Answer):
     """What is here."""
 
     name: Literal["orchx"]
@@ -210,7 +212,7 @@ class Index(_Answer):
     links: dict[str, str]
 
 
-class ProblemError(_Answer):
+class ProblemError(Answer):
     """One thing that is wrong in a request."""
 
     pointer: str

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
 from orchx.ports.dead_letters import PAGE_MAX
+from orchx.serve.answers import Answer
 from orchx.serve.fields import QueryBool, QueryInt, Timestamp, whole
-from orchx.serve.models import INT64_MAX
+from orchx.serve.models import INT64_MAX, Body
 
 MAX_NUMBERS: Final = 100
 MAX_NUMBER: Final = INT64_MAX // 10
@@ -18,15 +18,7 @@ MAX_NUMBER: Final = INT64_MAX // 10
 _Number = Annotated[int, Field(ge=0, le=MAX_NUMBER), BeforeValidator(whole)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, validate_by_name=True)
-
-
-class ReplayLettersBody(_Body):
+class ReplayLettersBody(Body):
     """Dead letters whose commands are to be run; with a `value`, that in place of the one kept."""
 
     model_config = ConfigDict(
@@ -42,7 +34,7 @@ class ReplayLettersBody(_Body):
     value: str | None = Field(None, min_length=1, description="a command's JSON, as text")
 
 
-class DropBody(_Body):
+class DropBody(Body):
     """Dead letters that need nothing more."""
 
     numbers: list[_Number] = Field(min_length=1, max_length=MAX_NUMBERS)
@@ -59,7 +51,7 @@ class DeadLettersQuery(BaseModel):
     limit: QueryInt = Field(100, ge=1, le=PAGE_MAX)
 
 
-class LetterHandled(_Answer):
+class LetterHandled(Answer):
     """What became of a dead letter."""
 
     how: Literal["replayed", "dropped"]
@@ -68,7 +60,7 @@ class LetterHandled(_Answer):
     note: str
 
 
-class DeadLetterListed(_Answer):
+class DeadLetterListed(Answer):
     """A record that could not be read; `preview` are its first bytes as text."""
 
     number: int
@@ -85,14 +77,14 @@ class DeadLetterListed(_Answer):
     handled: LetterHandled | None
 
 
-class Octets(_Answer):
+class Octets(Answer):
     """Bytes: as text if they are UTF-8, else in base64."""
 
     text: str | None
     base64: str | None
 
 
-class LetterHeader(_Answer):
+class LetterHeader(Answer):
     """A header of the record as it stood."""
 
     name: str
@@ -108,7 +100,7 @@ class DeadLetterShown(DeadLetterListed):
     cut: list[Literal["value", "key", "headers"]]
 
 
-class DeadLetterList(_Answer):
+class DeadLetterList(Answer):
     """One page, oldest first. `kept`: whether this profile has dead letters at all."""
 
     kept: bool
@@ -117,7 +109,7 @@ class DeadLetterList(_Answer):
     unread: int = Field(description="older records that were not looked at")
 
 
-class LetterReplayed(_Answer):
+class LetterReplayed(Answer):
     """What became of one: its command was accepted (`replayed`: it had been before), or why not."""
 
     number: int
@@ -126,13 +118,13 @@ class LetterReplayed(_Answer):
     error: str | None
 
 
-class LettersReplayed(_Answer):
+class LettersReplayed(Answer):
     """What became of each."""
 
     results: list[LetterReplayed]
 
 
-class LettersDropped(_Answer):
+class LettersDropped(Answer):
     """How many are marked as dropped."""
 
     dropped: int

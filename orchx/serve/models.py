@@ -44,7 +44,9 @@ INT64_MAX: Final = 2**63 - 1
 Status = Literal["pending", "running", "waiting", "suspended", "cancelled", "faulted", "completed"]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What a caller sends: nothing is converted, and nothing unknown is let pass."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
@@ -52,7 +54,7 @@ class _Query(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DefinitionChoice(_Body):
+class DefinitionChoice(Body):
     """A published definition; `version` defaults to the latest."""
 
     namespace: DnsName
@@ -60,14 +62,14 @@ class DefinitionChoice(_Body):
     version: Version = "latest"
 
 
-class CallbackBody(_Body):
+class CallbackBody(Body):
     """Where progress and the outcome are reported."""
 
     url: HttpUrl
     events: Literal["outcome", "all"] = "outcome"
 
 
-class SubmitItem(_Body):
+class SubmitItem(Body):
     """One request: its type or its definition, the input, and how it is to be run."""
 
     model_config = ConfigDict(
@@ -108,13 +110,13 @@ class SubmitItem(_Body):
         return self
 
 
-class CancelBody(_Body):
+class CancelBody(Body):
     """Why a workflow is cancelled."""
 
     reason: str = Field("", max_length=1000)
 
 
-class OperationBody(_Body):
+class OperationBody(Body):
     """How a service does one capability."""
 
     capability: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -126,7 +128,7 @@ class OperationBody(_Body):
     timeout_ms: Milliseconds | None = Field(None, alias="timeoutMs")
 
 
-class ServiceBody(_Body):
+class ServiceBody(Body):
     """An API that can do things, and the limits to keep with it."""
 
     name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -148,19 +150,19 @@ class ServiceBody(_Body):
     )
 
 
-class ServicesBody(_Body):
+class ServicesBody(Body):
     """Services to create or replace by name."""
 
     services: list[ServiceBody] = Field(min_length=1, max_length=MAX_SERVICES)
 
 
-class ServicesAnswer(_Body):
+class ServicesAnswer(Body):
     """All services."""
 
     services: list[ServiceBody]
 
 
-class ReplayBody(_Body):
+class ReplayBody(Body):
     """Deliveries to try again."""
 
     ids: list[Annotated[str, StringConstraints(min_length=1, max_length=255)]] = Field(
