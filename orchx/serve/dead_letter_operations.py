@@ -7,7 +7,7 @@ from typing import Final
 from orchx.serve import dead_letter_bodies as bodies
 from orchx.serve import dead_letters_api
 from orchx.serve.media import JSON_TYPE
-from orchx.serve.routing import AnswerDoc, BodyDoc, HeaderDoc, Operation
+from orchx.serve.routing import NEXT, BodyDoc, Operation, json_answer
 
 # Before the one with a number in its path: the first route that fits is taken.
 DEAD_LETTER_OPERATIONS: Final = (
@@ -21,15 +21,7 @@ DEAD_LETTER_OPERATIONS: Final = (
         scope="operate",
         any_tenant=False,
         query=bodies.DeadLettersQuery,
-        answers=(
-            AnswerDoc(
-                status=200,
-                description="one page",
-                content={JSON_TYPE: bodies.DeadLetterList},
-                example=bodies.EXAMPLE_PAGE,
-                headers=(HeaderDoc(name="Link", description='`rel="next"`, if there is more'),),
-            ),
-        ),
+        answers=(json_answer(200, "one page", bodies.DeadLetterList, bodies.EXAMPLE_PAGE, NEXT),),
     ),
     Operation(
         method="POST",
@@ -44,11 +36,8 @@ DEAD_LETTER_OPERATIONS: Final = (
             content={JSON_TYPE: bodies.ReplayLettersBody}, examples={"one": {"numbers": [17]}}
         ),
         answers=(
-            AnswerDoc(
-                status=200,
-                description="what became of each",
-                content={JSON_TYPE: bodies.LettersReplayed},
-                example=bodies.EXAMPLE_REPLAYED,
+            json_answer(
+                200, "what became of each", bodies.LettersReplayed, bodies.EXAMPLE_REPLAYED
             ),
         ),
         problems=(404, 429),
@@ -66,14 +55,7 @@ DEAD_LETTER_OPERATIONS: Final = (
             content={JSON_TYPE: bodies.DropBody},
             examples={"one": {"numbers": [17], "reason": "a test wrote it"}},
         ),
-        answers=(
-            AnswerDoc(
-                status=200,
-                description="how many",
-                content={JSON_TYPE: bodies.LettersDropped},
-                example={"dropped": 1},
-            ),
-        ),
+        answers=(json_answer(200, "how many", bodies.LettersDropped, {"dropped": 1}),),
         problems=(404,),
     ),
     Operation(
@@ -85,14 +67,7 @@ DEAD_LETTER_OPERATIONS: Final = (
         summary="Show a dead letter with all that was kept of it",
         scope="operate",
         any_tenant=False,
-        answers=(
-            AnswerDoc(
-                status=200,
-                description="the dead letter",
-                content={JSON_TYPE: bodies.DeadLetterShown},
-                example=bodies.EXAMPLE,
-            ),
-        ),
+        answers=(json_answer(200, "the dead letter", bodies.DeadLetterShown, bodies.EXAMPLE),),
         path_examples={"number": "17"},
     ),
 )

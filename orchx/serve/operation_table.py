@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from starlette.responses import Response
 
@@ -20,7 +20,15 @@ from orchx.serve.dead_letter_operations import DEAD_LETTER_OPERATIONS
 from orchx.serve.definitions_api import DOCUMENT_TYPES
 from orchx.serve.media import CLOUD_EVENT_TYPE, CLOUD_EVENTS_TYPE, JSON_TYPE, YAML_TYPE
 from orchx.serve.problems import HttpError
-from orchx.serve.routing import AnswerDoc, BodyDoc, Call, HeaderDoc, Operation
+from orchx.serve.routing import (
+    NEXT,
+    AnswerDoc,
+    BodyDoc,
+    Call,
+    HeaderDoc,
+    Operation,
+    json_answer,
+)
 
 LOCATION: Final = HeaderDoc(name="Location", description="where the thing is")
 REPLAYED: Final = HeaderDoc(
@@ -36,7 +44,6 @@ AGE: Final = HeaderDoc(
     description="`ageMs` in whole seconds, if that is known",
     schema={"type": "integer", "minimum": 0},
 )
-NEXT: Final = HeaderDoc(name="Link", description='`rel="next"`, if there is more')
 EVENT: Final = {"$ref": "#/components/schemas/CloudEventBody"}
 # OpenAPI 3.1 has no word for streams; tools read the schema as that of each event.
 SSE_EVENT: Final = {
@@ -63,18 +70,6 @@ async def _replaced_by_application(api: Api, call: Call) -> Response:
     raise HttpError(404, "the document is not built")
 
 
-def _json(
-    status: int, description: str, model: Any, example: Any, *headers: HeaderDoc
-) -> AnswerDoc:
-    return AnswerDoc(
-        status=status,
-        description=description,
-        content={JSON_TYPE: model},
-        example=example,
-        headers=headers,
-    )
-
-
 def _event_body() -> BodyDoc:
     return BodyDoc(
         content={CLOUD_EVENT_TYPE: models.CloudEventBody, JSON_TYPE: models.CloudEventBody},
@@ -82,7 +77,7 @@ def _event_body() -> BodyDoc:
     )
 
 
-_COMMAND: Final = _json(
+_COMMAND: Final = json_answer(
     202, "taken; applied in order", answers.CommandAccepted, examples.COMMAND, REPLAYED
 )
 
@@ -106,8 +101,8 @@ def _publish(method: str, operation_id: str) -> Operation:
             examples={"document": examples.DOCUMENT},
         ),
         answers=(
-            _json(201, "published", answers.PublishResult, examples.PUBLISHED, LOCATION),
-            _json(
+            json_answer(201, "published", answers.PublishResult, examples.PUBLISHED, LOCATION),
+            json_answer(
                 200, "was there, or dry run", answers.PublishResult, examples.PUBLISHED, LOCATION
             ),
         ),
@@ -138,7 +133,7 @@ _REQUESTS: Final = (
             examples={"one": examples.SUBMIT, "batch": [examples.SUBMIT]},
         ),
         answers=(
-            _json(
+            json_answer(
                 202,
                 "accepted, durably; it runs or will run",
                 {
@@ -152,7 +147,7 @@ _REQUESTS: Final = (
                 REPLAYED,
                 APPLIED,
             ),
-            _json(
+            json_answer(
                 200,
                 "over within `wait`",
                 answers.Workflow,
@@ -176,7 +171,7 @@ _WORKFLOWS: Final = (
         summary="List workflows, newest first",
         scope="read",
         query=models.ListQuery,
-        answers=(_json(200, "one page", answers.Workflows, examples.WORKFLOWS, NEXT),),
+        answers=(json_answer(200, "one page", answers.Workflows, examples.WORKFLOWS, NEXT),),
     ),
     Operation(
         method="GET",
@@ -187,7 +182,7 @@ _WORKFLOWS: Final = (
         summary="Show a workflow",
         scope="read",
         query=models.ShowQuery,
-        answers=(_json(200, "the workflow", answers.Workflow, examples.WORKFLOW, AGE),),
+        answers=(json_answer(200, "the workflow", answers.Workflow, examples.WORKFLOW, AGE),),
         path_examples=WORKFLOW_PATH,
     ),
     Operation(
@@ -294,7 +289,7 @@ _DEFINITIONS: Final = (
         tag="definitions",
         summary="List the latest version of every definition",
         scope="read",
-        answers=(_json(200, "definitions", answers.Definitions, examples.DEFINITIONS),),
+        answers=(json_answer(200, "definitions", answers.Definitions, examples.DEFINITIONS),),
     ),
     Operation(
         method="GET",
@@ -304,7 +299,7 @@ _DEFINITIONS: Final = (
         tag="definitions",
         summary="List all versions of a definition, retired ones too",
         scope="read",
-        answers=(_json(200, "versions", answers.Definitions, examples.DEFINITIONS),),
+        answers=(json_answer(200, "versions", answers.Definitions, examples.DEFINITIONS),),
         path_examples=DEFINITION_PATH,
     ),
     Operation(
@@ -350,7 +345,7 @@ _DEFINITIONS: Final = (
         summary="List the services",
         scope="read",
         any_tenant=False,
-        answers=(_json(200, "services", models.ServicesAnswer, examples.SERVICES),),
+        answers=(json_answer(200, "services", models.ServicesAnswer, examples.SERVICES),),
     ),
     Operation(
         method="PUT",
@@ -364,7 +359,7 @@ _DEFINITIONS: Final = (
         body=BodyDoc(
             content={JSON_TYPE: models.ServicesBody}, examples={"services": examples.SERVICES}
         ),
-        answers=(_json(200, "all services", models.ServicesAnswer, examples.SERVICES),),
+        answers=(json_answer(200, "all services", models.ServicesAnswer, examples.SERVICES),),
     ),
 )
 
@@ -379,7 +374,7 @@ _OPERATION: Final = (
         scope="read",
         any_tenant=False,
         query=models.DeliveriesQuery,
-        answers=(_json(200, "one page", answers.DeliveryList, examples.DELIVERIES, NEXT),),
+        answers=(json_answer(200, "one page", answers.DeliveryList, examples.DELIVERIES, NEXT),),
     ),
     Operation(
         method="POST",
@@ -391,7 +386,7 @@ _OPERATION: Final = (
         scope="operate",
         any_tenant=False,
         body=BodyDoc(content={JSON_TYPE: models.ReplayBody}, examples={"one": {"ids": ["msg_1"]}}),
-        answers=(_json(200, "how many", answers.Replayed, {"replayed": 1}),),
+        answers=(json_answer(200, "how many", answers.Replayed, {"replayed": 1}),),
     ),
     Operation(
         method="GET",
@@ -401,7 +396,7 @@ _OPERATION: Final = (
         tag="operation",
         summary="Tell that this process answers",
         scope=None,
-        answers=(_json(200, "it does", answers.Health, {"status": "ok"}),),
+        answers=(json_answer(200, "it does", answers.Health, {"status": "ok"}),),
     ),
     Operation(
         method="GET",
@@ -411,7 +406,9 @@ _OPERATION: Final = (
         tag="operation",
         summary="Tell whether requests can be taken",
         scope=None,
-        answers=(_json(200, "they can", answers.Ready, {"ready": True, "parts": {"queue": "ok"}}),),
+        answers=(
+            json_answer(200, "they can", answers.Ready, {"ready": True, "parts": {"queue": "ok"}}),
+        ),
     ),
     Operation(
         method="GET",
@@ -439,7 +436,7 @@ _OPERATION: Final = (
         tag="operation",
         summary="Show this document",
         scope=None,
-        answers=(_json(200, "OpenAPI 3.1", {"type": "object"}, {"openapi": "3.1.0"}),),
+        answers=(json_answer(200, "OpenAPI 3.1", {"type": "object"}, {"openapi": "3.1.0"}),),
     ),
     Operation(
         method="GET",
@@ -449,7 +446,7 @@ _OPERATION: Final = (
         tag="operation",
         summary="Show what is here",
         scope=None,
-        answers=(_json(200, "links", answers.Index, examples.INDEX),),
+        answers=(json_answer(200, "links", answers.Index, examples.INDEX),),
     ),
 )
 

@@ -64,6 +64,9 @@ class HeaderDoc:
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
 
 
+NEXT: Final = HeaderDoc(name="Link", description='`rel="next"`, if there is more')
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyDoc:
     """A request body: per media type, its schema and examples by name."""
@@ -82,6 +85,19 @@ class AnswerDoc:
     content: Mapping[str, SchemaSource] = field(default_factory=dict)
     example: Any = None
     headers: tuple[HeaderDoc, ...] = ()
+
+
+def json_answer(
+    status: int, description: str, model: SchemaSource, example: Any, *headers: HeaderDoc
+) -> AnswerDoc:
+    """Return the documentation of an answer in JSON."""
+    return AnswerDoc(
+        status=status,
+        description=description,
+        content={JSON_TYPE: model},
+        example=example,
+        headers=headers,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
