@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from orchx.cli import failures
-from orchx.cli.doctor_checks import Finding, Subject, examine
+from orchx.cli.doctor_checks import Subject, examine
 from orchx.cli.environment_settings import read_settings
 from orchx.cli.failures import UsageError
 from orchx.cli.options import DEFAULT_DATA_DIR, ApiKey, DataDir, Json, Url
 from orchx.cli.screen import console, print_json
 from orchx.client.connection import DEFAULT_URL, URL_VARIABLE, check_url
 from orchx.errors import InvalidRequest
+from orchx.ports.inspection import Finding
 
 _LOOKS = {"ok": ("✔", "green"), "warn": ("!", "yellow"), "fail": ("✘", "red")}
 

@@ -24,7 +24,7 @@ from orchx.cli.installed import version_of
 from orchx.client import Client, RetryPolicy, Timeouts
 from orchx.client.models import Readiness
 from orchx.errors import OrchxError
-from orchx.ports.inspection import Finding as Finding
+from orchx.ports.inspection import Finding
 from orchx.settings import Settings
 
 MIN_PYTHON: Final = (3, 11)

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from tests.chaos.clocks import Clock
 from tests.chaos.disks import Disk
-from tests.chaos.network import Machine
 from tests.chaos.process_cut import ProcessCut
 from tests.chaos.ray_nodes import RayNode
 from tests.chaos.servers_on_machines import STORES, Member, revive
@@ -144,20 +143,16 @@ class EngineMachine:
         self._site.engine.start()
 
     def cut(self) -> None:
-        self._machine.cut()
+        ENGINE.cut()
 
     def mend(self) -> None:
-        self._machine.mend()
+        ENGINE.mend()
 
     def disks(self) -> Sequence[Disk]:
         return [self._site.disks[ENGINE.name]]
 
     def clocks(self) -> Sequence[Clock]:
         return [self._site.clocks[ENGINE.name]]
-
-    @property
-    def _machine(self) -> Machine:
-        return ENGINE
 
 
 class ClusterNode:

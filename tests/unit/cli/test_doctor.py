@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchx.cli import doctor_checks as checks
+from orchx.ports.inspection import Finding
 from tests.unit.cli.conftest import Api, Cli
 
 GIB = 1024**3
@@ -104,7 +105,7 @@ def test_a_port_that_something_else_has(cli: Cli, tmp_path: Path) -> None:
         (checks.check_data_directory(Path("/proc/1/orchx")), "fail"),
     ],
 )
-def test_levels(finding: checks.Finding, level: str) -> None:
+def test_levels(finding: Finding, level: str) -> None:
     assert finding.level == level
     assert bool(finding.advice) == (level != "ok"), "what is not ok comes with advice"
 
