@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import pytest
 
@@ -28,7 +28,7 @@ HOW: Final = "start the servers with `make services`, or run `make test`"
 
 
 class OwnServer:
-    """A server in a folder of its own; it dies with the thread that started it.
+    """A server in a folder of its own, started while a `with` lasts; it dies with its thread.
 
     Args:
         server: which one.
@@ -57,6 +57,17 @@ class OwnServer:
         except UnobtainableError as error:
             pytest.skip(f"{server.name} cannot be had: {error}")
         self._process: Process | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
 
     def start(self) -> None:
         """Start it, and return once it answers."""

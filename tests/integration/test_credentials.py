@@ -88,10 +88,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def broker(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     pem = str(certificate.with_name("broker.pem"))
     changes = {**SASL, "ssl.keystore.location": pem}
-    server = own_kafka(tmp_path_factory.mktemp("sasl"), changes, _speaks_sasl)
-    server.start()
-    yield server
-    server.kill()
+    with own_kafka(tmp_path_factory.mktemp("sasl"), changes, _speaks_sasl) as server:
+        yield server
 
 
 class TestKafka:
@@ -158,10 +156,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
         except redis.RedisError:
             return False
 
-    server = own_redis(tmp_path_factory.mktemp("redis"), "--requirepass", RIGHT, is_ready=answers)
-    server.start()
-    yield server
-    server.kill()
+    folder = tmp_path_factory.mktemp("redis")
+    with own_redis(folder, "--requirepass", RIGHT, is_ready=answers) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -171,18 +168,20 @@ def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     key = folder / "key"
     key.write_text("k" * 64)
     key.chmod(stat.S_IRUSR)
-    server = own_mongodb(folder, "--auth", "--keyFile", str(key))
-    server.start()
-    with pymongo.MongoClient[dict[str, object]](port=server.port, directConnection=True) as client:
+    with own_mongodb(folder, "--auth", "--keyFile", str(key)) as server:
+        _make_users(server.port)
+        yield server
+
+
+def _make_users(port: int) -> None:
+    with pymongo.MongoClient[dict[str, object]](port=port, directConnection=True) as client:
         client.admin.command("createUser", "root", pwd=RIGHT, roles=["root"])
     with pymongo.MongoClient[dict[str, object]](
-        port=server.port, username="root", password=RIGHT, directConnection=True
+        port=port, username="root", password=RIGHT, directConnection=True
     ) as client:
         for user, role in (("orchx", "readWrite"), ("reader", "read")):
             roles = [{"role": role, "db": "orchx"}]
             client.admin.command("createUser", user, pwd=RIGHT, roles=roles)
-    yield server
-    server.kill()
 
 
 def _settings(

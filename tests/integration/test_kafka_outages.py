@@ -32,10 +32,8 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    server = own_kafka(tmp_path_factory.mktemp("broker"))
-    server.start()
-    yield server
-    server.kill()
+    with own_kafka(tmp_path_factory.mktemp("broker")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -89,14 +87,13 @@ async def test_too_few_replicas_in_sync(
 ) -> None:
     # A broker that says nothing for three seconds counts as gone, not only after nine.
     soon = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
-    first = own_kafka(tmp_path_factory.mktemp("first"), soon)
-    first.start()
-    second = second_broker(first, tmp_path_factory.mktemp("second"))
-    second.start()
-    kafka = servers.kafka(
-        bootstrap_servers=(first.address,), replication_factor=2, min_insync_replicas=2
-    )
-    try:
+    with (
+        own_kafka(tmp_path_factory.mktemp("first"), soon) as first,
+        second_broker(first, tmp_path_factory.mktemp("second")) as second,
+    ):
+        kafka = servers.kafka(
+            bootstrap_servers=(first.address,), replication_factor=2, min_insync_replicas=2
+        )
         async with fault_rig(tmp_path, kafka, servers.mongodb(), servers.redis()) as rig:
             second.kill()
             parts = await rig.not_ready("kafka", "needs 2 replicas in sync", "partition 0 has 1")
@@ -106,9 +103,6 @@ async def test_too_few_replicas_in_sync(
             await rig.is_refused()
             await second.restart()
             await rig.recovers()
-    finally:
-        second.kill()
-        first.kill()
 
 
 async def test_a_topic_that_is_deleted_and_made_anew(rig: Rig) -> None:

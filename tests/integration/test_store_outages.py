@@ -31,20 +31,15 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     # Its own way of failing on purpose: `configureFailPoint`.
-    server = own_mongodb(
-        tmp_path_factory.mktemp("mongod"), "--setParameter", "enableTestCommands=1"
-    )
-    server.start()
-    yield server
-    server.kill()
+    folder = tmp_path_factory.mktemp("mongod")
+    with own_mongodb(folder, "--setParameter", "enableTestCommands=1") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    server = own_redis(tmp_path_factory.mktemp("cache"))
-    server.start()
-    yield server
-    server.kill()
+    with own_redis(tmp_path_factory.mktemp("cache")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -61,18 +56,29 @@ def operator(mongod: OwnServer) -> Iterator[pymongo.MongoClient[dict[str, Any]]]
         yield c
 
 
-def fail(mongod: OwnServer, code: int) -> None:
-    """Have all writes of orchx fail with this code, from now on."""
+@contextmanager
+def failing(mongod: OwnServer, code: int) -> Iterator[None]:
+    """Have all writes of orchx fail with this code meanwhile."""
+    fault = {"configureFailPoint": "failCommand"}
+    data = {"failCommands": WRITES, "errorCode": code, "appName": "orchx"}
     with operator(mongod) as client:
-        data = {"failCommands": WRITES, "errorCode": code, "appName": "orchx"}
-        client.admin.command(
-            {"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data}
-        )
+        client.admin.command({**fault, "mode": "alwaysOn", "data": data})
+        try:
+            yield
+        finally:
+            client.admin.command({**fault, "mode": "off"})
 
 
-def heal(mongod: OwnServer) -> None:
-    with operator(mongod) as client:
-        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+@contextmanager
+def crowded(cache: OwnServer) -> Iterator[redis.Redis]:
+    """Leave Redis little room beyond what it holds, meanwhile."""
+    with redis.Redis(port=cache.port) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
+        try:
+            yield client
+        finally:
+            client.config_set("maxmemory", 0)
 
 
 async def completed(rig: Rig, workflow_id: str) -> None:
@@ -104,22 +110,20 @@ class TestMongodb:
         await completed(rig, "wf_after")
 
     async def test_that_takes_no_writes(self, rig: Rig, mongod: OwnServer) -> None:
-        fail(mongod, NO_PRIMARY)
-        await rig.log.append(simple_run("wf_meanwhile"))
-        await rig.not_ready("projection")
-        heal(mongod)
+        with failing(mongod, NO_PRIMARY):
+            await rig.log.append(simple_run("wf_meanwhile"))
+            await rig.not_ready("projection")
         await rig.recovers()
         assert (await rig.gateway.show("wf_meanwhile")).status == "completed"
 
     async def test_whose_disk_is_full(self, rig: Rig, mongod: OwnServer) -> None:
-        fail(mongod, NO_ROOM)
-        await rig.log.append(simple_run("wf_meanwhile"))
-        with pytest.raises(StorageFull, match="MongoDB has no room"):
-            await rig.states.save([], offset=1, partition=0)
-        await rig.not_ready("projection", "MongoDB has no room")
-        # The request is in Kafka before it counts: it is taken, and none is lost.
-        assert (await rig.submit()).status_code == 202
-        heal(mongod)
+        with failing(mongod, NO_ROOM):
+            await rig.log.append(simple_run("wf_meanwhile"))
+            with pytest.raises(StorageFull, match="MongoDB has no room"):
+                await rig.states.save([], offset=1, partition=0)
+            await rig.not_ready("projection", "MongoDB has no room")
+            # The request is in Kafka before it counts: it is taken, and none is lost.
+            assert (await rig.submit()).status_code == 202
         await rig.recovers()
         assert (await rig.gateway.show("wf_meanwhile")).status == "completed"
 
@@ -139,10 +143,7 @@ class TestRedis:
         await rig.until_ready_says(lambda said: _redis(said) == "ok")
 
     async def test_that_evicts_is_right_all_the_same(self, rig: Rig, cache: OwnServer) -> None:
-        with redis.Redis(port=cache.port) as client:
-            client.config_set("maxmemory-policy", "allkeys-lru")
-            used = client.info("memory")["used_memory"]
-            client.config_set("maxmemory", used + 200_000)
+        with crowded(cache) as client:
             before = client.info("stats")["evicted_keys"]
             names = [f"wf_{number:03}" for number in range(400)]
             for start in range(0, len(names), 50):
@@ -154,4 +155,3 @@ class TestRedis:
             assert await rig.cached.load(names) == stored
             assert await rig.cached.load(names) == stored
             assert client.info("stats")["evicted_keys"] > before
-            client.config_set("maxmemory", 0)
