@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -14,8 +13,9 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import SecretStr
 
 from benchmarks.machine import cpu_s_of, tree_cpu_s
-from orchx.settings import KafkaSettings, MongoSettings, RedisSettings
+from orchx.settings import KafkaSettings, MongoSettings, RedisSettings, Settings
 from tools.services.running import running
+from tools.services.store_environment import environment
 
 ProfileName: TypeAlias = Literal["embedded", "kafka"]
 PROFILES: Final[tuple[ProfileName, ...]] = ("embedded", "kafka")
@@ -31,17 +31,7 @@ class Servers:
 
     def environment(self) -> Mapping[str, str]:
         """Return the variables that say the same to a process of its own."""
-        if self.profile == "embedded":
-            return {}
-        kafka, mongodb, redis = (self.settings[name] for name in ("kafka", "mongodb", "redis"))
-        return {
-            "ORCHX_PROFILE": self.profile,
-            "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka.bootstrap_servers),
-            "ORCHX_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
-            "ORCHX_MONGODB__URI": mongodb.uri.get_secret_value(),
-            "ORCHX_MONGODB__DATABASE": mongodb.database,
-            "ORCHX_REDIS__URL": redis.url.get_secret_value(),
-        }
+        return {} if self.profile == "embedded" else environment(Settings(**self.settings))
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that the servers have used."""

@@ -6,7 +6,6 @@ one set of servers. Without servers, what needs them skips and says how to have 
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 
@@ -14,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from orchx.settings import KafkaSettings, MongoSettings, RedisSettings, Settings
+from tools.services.store_environment import environment as environment
 
 HOW = "start the servers with `make services`, or run `make test`"
 
@@ -53,22 +53,6 @@ def mongodb(**changes: object) -> MongoSettings:
 def stores(kafka: KafkaSettings) -> Settings:
     """Return settings of the profile `kafka`, with this Kafka and the rest of this test's own."""
     return Settings(profile="kafka", kafka=kafka, mongodb=mongodb(), redis=redis())
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """Return the variables by which another process has the same stores."""
-    kafka, mongodb = settings.kafka, settings.mongodb
-    return {
-        "ORCHX_PROFILE": "kafka",
-        "ORCHX_KAFKA__BOOTSTRAP_SERVERS": json.dumps(kafka.bootstrap_servers),
-        "ORCHX_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
-        "ORCHX_KAFKA__PARTITIONS": str(kafka.partitions),
-        "ORCHX_KAFKA__REPLICATION_FACTOR": str(kafka.replication_factor),
-        "ORCHX_KAFKA__MIN_INSYNC_REPLICAS": str(kafka.min_insync_replicas),
-        "ORCHX_MONGODB__URI": mongodb.uri.get_secret_value(),
-        "ORCHX_MONGODB__DATABASE": mongodb.database,
-        "ORCHX_REDIS__URL": settings.redis.url.get_secret_value(),
-    }
 
 
 def redis(**changes: object) -> RedisSettings:
