@@ -201,12 +201,21 @@ def partitions_of(consumer: KafkaConsumer, topic: str, timeout_ms: int) -> set[i
         found: set[int] | None = cluster.partitions_for_topic(topic)
         if found:
             return found
-        future = cluster.request_update()
-        consumer._net.run(consumer._manager.wait_for, future, timeout_ms)  # type: ignore[attr-defined]
+        ask_metadata(consumer, timeout_ms)
     found = cluster.partitions_for_topic(topic)
     if not found:
         raise errors.UnknownTopicOrPartitionError(topic)
     return found
+
+
+def ask_metadata(consumer: KafkaConsumer, timeout_ms: int) -> None:
+    """Have a consumer learn anew where its topics' partitions are.
+
+    Raises:
+        KafkaError: no broker answered in time.
+    """
+    client: Any = consumer
+    client._net.run(client._manager.wait_for, client._cluster.request_update(), timeout_ms)
 
 
 class _Selector(selectors.DefaultSelector):

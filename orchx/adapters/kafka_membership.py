@@ -27,9 +27,11 @@ from orchx.adapters.kafka_command_records import partition_of_command
 from orchx.adapters.kafka_connection import (
     DRIVER_ERRORS,
     Topics,
+    ask_metadata,
     group_of,
     open_client,
     partition_of,
+    partitions_of,
     translated,
 )
 from orchx.domain.messages import AnyCommand
@@ -44,6 +46,7 @@ RETRY_PAUSE_S: Final = 1.0
 COMMIT_INTERVAL_S: Final = 5.0
 CLOSE_TIMEOUT_MS: Final = 2_000
 HEARTBEATS_PER_SESSION: Final = 4
+METADATA_AGE_MS: Final = 15_000  # how late a member hears of more partitions
 
 logger = structlog.get_logger(__name__)
 
@@ -153,6 +156,7 @@ class KafkaMembership:
             if self._consumer is None:
                 self._consumer = self._open(listener)
             self._consumer.poll(timeout_ms=POLL_WAIT_MS, max_records=1)
+            resume_join(self._consumer)
             self._commit(self._consumer, watermarks)
             metadata: Any = self._consumer.group_metadata()  # type: ignore[no-untyped-call]
             if metadata.generation_id < 0:
@@ -175,11 +179,21 @@ class KafkaMembership:
             "enable_auto_commit": False,
             "auto_offset_reset": "latest",
             "allow_auto_create_topics": False,
+            "metadata_max_age_ms": METADATA_AGE_MS,
             "metrics_enabled": False,
         }
         consumer = open_client(KafkaConsumer, self._settings, "membership", **options)
-        listener.consumer = consumer
-        consumer.subscribe([self._topic], listener=listener)
+        try:
+            # Known before it joins: a group whose leader knows of no partitions stays without
+            # any, and a question that `subscribe` asks while another is under way gets lost.
+            partitions_of(consumer, self._topic, self._settings.request_timeout_ms)
+            listener.consumer = consumer
+            consumer.subscribe([self._topic], listener=listener)
+            # Heard again once it is subscribed: what it hears later makes it join once more.
+            ask_metadata(consumer, self._settings.request_timeout_ms)
+        except DRIVER_ERRORS:
+            consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
+            raise
         return consumer
 
     def _commit(self, consumer: KafkaConsumer, watermarks: Mapping[int, int]) -> None:
@@ -224,6 +238,18 @@ class KafkaMembership:
                 admin.close()
         except (*DRIVER_ERRORS, DriverError) as error:
             logger.warning("the others wait for the session's end", error=str(error))
+
+
+def resume_join(consumer: KafkaConsumer) -> None:
+    """Have a join ended that the client has forgotten.
+
+    A leader that joins for news of the topic needs no more to join as soon as it has assigned; if
+    a poll ends before the join does, no later one awaits it, and the member stays without
+    heartbeats until the group drops it (kafka-python 3.0.12).
+    """
+    coordinator: Any = consumer._coordinator  # type: ignore[attr-defined]
+    if coordinator.rebalance_in_progress() and not coordinator.need_rejoin():
+        coordinator.request_rejoin()
 
 
 class _Listener(ConsumerRebalanceListener):

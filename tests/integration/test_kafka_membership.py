@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
+from unittest.mock import Mock
 
 import pytest
 
-from orchx.adapters.kafka_membership import KafkaMembership
+from orchx.adapters.kafka_membership import KafkaMembership, resume_join
 from orchx.adapters.kafka_topics import ensure_topics
 from orchx.domain.messages import CancelWorkflow, DeliverEvent
 from orchx.errors import Bug
@@ -153,3 +154,16 @@ def test_a_command_is_where_its_workflow_is_unless_it_says_where() -> None:
     event = DeliverEvent(id="e", workflow_id="", created_at_ms=1, event={}, partition=5)
     assert member.partition_of(cancel) == member.partition_of_workflow("w")
     assert member.partition_of(event) == 5
+
+
+@pytest.mark.parametrize(
+    ("rebalancing", "needed", "asked"), [(True, False, 1), (True, True, 0), (False, False, 0)]
+)
+def test_a_join_that_nobody_awaits_any_more_is_made_again(
+    rebalancing: bool, needed: bool, asked: int
+) -> None:
+    coordinator = Mock()
+    coordinator.rebalance_in_progress.return_value = rebalancing
+    coordinator.need_rejoin.return_value = needed
+    resume_join(Mock(_coordinator=coordinator))
+    assert coordinator.request_rejoin.call_count == asked
