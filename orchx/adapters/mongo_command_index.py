@@ -15,6 +15,9 @@ from pymongo.errors import BulkWriteError
 from orchx.adapters.kafka_recent_commands import KnownCommand
 from orchx.adapters.mongo_connection import Document, Layout, MongoConnection, only_duplicates
 
+NOWHERE: Final = -1
+"""The offset of what was acknowledged on a topic that is not used any more."""
+
 LOOKUP_IDS_MAX: Final = 1_000  # per query
 PRUNE_IDS_MAX: Final = 5_000  # per deletion
 
@@ -149,6 +152,36 @@ class MongoCommandIndex:
             # First, so that a crash in between costs no more than reading again.
             await progress.update_one({"_id": "indexed"}, {"$set": {"next": {}}}, upsert=True)
         await self._connection.empty(COMMANDS)
+
+    async def begin_again(self, first: Mapping[int, int]) -> None:
+        """Forget what stands on the topic, to be read once more; what it has no more stays.
+
+        Args:
+            first: the offset of each partition's first record that is still there.
+        """
+        before = await self.next_offsets()
+        # What expired before it was here is to be noticed again.
+        start = {number: min(before.get(number, 0), offset) for number, offset in first.items()}
+        progress = await self._connection.collection(PROGRESS)
+        commands = await self._connection.collection(COMMANDS)
+        gone = [
+            {"offset": {"$lt": 0}},
+            *({"partition": p, "offset": {"$lt": offset}} for p, offset in first.items() if offset),
+        ]
+        begun = {str(number): offset for number, offset in start.items() if offset}
+        with self._connection.translating():
+            await progress.update_one({"_id": "indexed"}, {"$set": {"next": begun}}, upsert=True)
+            if await commands.find_one({"$or": gone}) is not None:
+                await commands.delete_many({"$nor": gone})
+                return
+        await self._connection.empty(COMMANDS)
+
+    async def set_aside(self, partition: int, first: int, behind: int) -> None:
+        """Keep commands that stand between two offsets as ones that have no place any more."""
+        commands = await self._connection.collection(COMMANDS)
+        there = {"partition": partition, "offset": {"$gte": max(first, 0), "$lt": behind}}
+        with self._connection.translating():
+            await commands.update_many(there, {"$set": {"offset": NOWHERE}})
 
     async def close(self) -> None:
         """Close the connection."""

@@ -161,6 +161,12 @@ class MongoConnection:
             await collection.drop()
         await self._make(layout)
 
+    async def drop_database(self) -> None:
+        """Drop the whole database: for one that was made for a while."""
+        with self.translating():
+            await self._open().drop_database(self._settings.database)
+        self._made.clear()
+
     async def transact(self, function: Callable[[Session], Awaitable[T]]) -> T:
         """Run `function` in a transaction, rolled back if it raises.
 
