@@ -176,12 +176,19 @@ class MongoCommandIndex:
                 return
         await self._connection.empty(COMMANDS)
 
-    async def set_aside(self, partition: int, first: int, behind: int) -> None:
-        """Keep commands that stand between two offsets as ones that have no place any more."""
+    async def set_aside(self, command_ids: Sequence[str]) -> None:
+        """Keep commands as ones that have no place on the topic any more."""
         commands = await self._connection.collection(COMMANDS)
-        there = {"partition": partition, "offset": {"$gte": max(first, 0), "$lt": behind}}
         with self._connection.translating():
-            await commands.update_many(there, {"$set": {"offset": NOWHERE}})
+            await commands.update_many(
+                {"_id": {"$in": list(command_ids)}}, {"$set": {"offset": NOWHERE}}
+            )
+
+    async def remove(self, command_ids: Sequence[str]) -> None:
+        """Forget commands: their ids are free again."""
+        commands = await self._connection.collection(COMMANDS)
+        with self._connection.translating():
+            await commands.delete_many({"_id": {"$in": list(command_ids)}})
 
     async def close(self) -> None:
         """Close the connection."""

@@ -35,6 +35,9 @@ class OrchxGroup(LazyGroup):
         "rebuild": _command(
             "rebuild", _SERVER, "Make what is made from the log once more, and compare."
         ),
+        "repartition": _command(
+            "repartition", _SERVER, "Give the log another number of partitions."
+        ),
         "keys": _command("keys", _SERVER, "API keys of the server."),
         "version": _command("version", _SERVER, "Print the version."),
         "submit": _command("submit", _WORKFLOWS, "Submit a request."),

@@ -211,3 +211,16 @@ def test_wrong_usage_is_told(tmp_path: Path) -> None:
         assert nothing.exit_code == 4
         assert "is not the data folder of an orchx" in nothing.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--undo", "--partitions", "3"), ("--undo", "--to", "x"), ("--to", "a b")]
+)
+def test_wrong_usage_of_repartition_is_told(arguments: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(app, ("repartition", *arguments)).exit_code == 2
+
+
+def test_files_are_not_repartitioned() -> None:
+    result = CliRunner().invoke(app, ("repartition", "--partitions", "3"))
+    assert result.exit_code == 4
+    assert "embedded" in result.stderr
