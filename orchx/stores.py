@@ -33,6 +33,7 @@ from orchx.adapters.mongo_archive import MongoArchive
 from orchx.adapters.mongo_catalog import MongoCatalog
 from orchx.adapters.mongo_connection import DATABASE, MongoConnection
 from orchx.adapters.mongo_deliveries import MongoDeliveries
+from orchx.adapters.mongo_fence import MongoFence
 from orchx.adapters.mongo_inspection import inspect_mongodb
 from orchx.adapters.mongo_installation import MongoInstallation, check_reach
 from orchx.adapters.mongo_key_store import MongoKeyStore
@@ -144,8 +145,13 @@ class Stores(Protocol):
 
 
 def open_stores(settings: Settings) -> Stores:
-    """Return the stores of the settings' profile."""
-    return KafkaStores(settings) if settings.profile == "kafka" else EmbeddedStores(settings)
+    """Return the stores of the settings' profile, for whoever serves.
+
+    They cannot be used any more when an operator's command has changed what they are made from.
+    """
+    if settings.profile == "embedded":
+        return EmbeddedStores(settings)
+    return KafkaStores(settings, fenced=True)
 
 
 def data_file(settings: Settings, name: str) -> Path:
@@ -326,9 +332,12 @@ class KafkaStores:
 
     alone = False
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, fenced: bool = False) -> None:
+        """Connect nowhere yet; `fenced`: see `MongoFence`."""
         self._settings = settings
         self._mongodb = MongoConnection(settings.mongodb)
+        if fenced:
+            self._mongodb.fence = MongoFence(self._mongodb, settings.kafka.topic_prefix).check
         self._recent = RecentCommands()
         self._consuming: KafkaCommandQueue | None = None
         self._dead_letters = KafkaDeadLetters(settings.kafka)

@@ -28,6 +28,7 @@ FETCHED_DOCUMENTS: Final = 1_000  # from the server at a time, or 16 MB of them
 
 TURNS: Final = Layout(
     name="turns",
+    of_log=True,
     indexes=(
         IndexModel([("workflow_id", 1), ("first", 1), ("last", 1)], name="of_workflow"),
         IndexModel(
@@ -37,7 +38,7 @@ TURNS: Final = Layout(
         ),
     ),
 )
-OFFSETS: Final = Layout(name="archived")
+OFFSETS: Final = Layout(name="archived", of_log=True)
 
 
 class RecordLine(msgspec.Struct, array_like=True, frozen=True):

@@ -23,6 +23,7 @@ PRUNE_IDS_MAX: Final = 5_000  # per deletion
 
 COMMANDS: Final = Layout(
     name="commands",
+    of_log=True,
     indexes=(
         IndexModel([("created_at_ms", pymongo.ASCENDING)], name="age"),
         IndexModel([("partition", pymongo.ASCENDING), ("offset", pymongo.ASCENDING)], name="place"),
@@ -30,6 +31,7 @@ COMMANDS: Final = Layout(
 )
 PROGRESS: Final = Layout(
     name="command_progress",
+    of_log=True,
     seeds=({"_id": "indexed", "next": {}}, {"_id": "pruned", "before_ms": 0}),
 )
 

@@ -14,7 +14,8 @@ from pymongo import ReturnDocument, UpdateOne
 from orchx.adapters.mongo_connection import Document, Layout, MongoConnection
 from orchx.errors import Bug
 
-PROGRESS: Final = Layout(name="command_acknowledgements")  # of each partition, by its number
+# Of each partition, by its number.
+PROGRESS: Final = Layout(name="command_acknowledgements", of_log=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

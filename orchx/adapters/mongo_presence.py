@@ -18,7 +18,7 @@ import structlog
 from pymongo import ReturnDocument
 
 from orchx.adapters.mongo_connection import DATABASE, Layout, MongoConnection
-from orchx.errors import Conflict, OrchxError
+from orchx.errors import Conflict, DriverError, OrchxError
 
 Guest: TypeAlias = Literal["engine", "maintenance", "verification"]
 
@@ -77,8 +77,9 @@ class MongoPresence:
 
         Raises:
             Conflict: there is one already.
+            DriverError: the sign could not be renewed in time, and what was inside is ended.
         """
-        holder = secrets.token_hex(8)
+        holder, asked_s = secrets.token_hex(8), asyncio.get_running_loop().time()
         taken = {"$gt": ["$until", "$$NOW"]}
         mine = {
             "_id": guest,
@@ -98,28 +99,54 @@ class MongoPresence:
                 f"another command is at work on the database that {DATABASE} names, or was killed "
                 f"less than {COMMAND_S:g} s ago"
             )
-        renewing = asyncio.create_task(self._renew(guest))
+        lease = asyncio.timeout_at(asked_s + COMMAND_S)
         try:
-            yield
-        finally:
-            renewing.cancel()
-            await asyncio.wait([renewing])
-            with contextlib.suppress(OrchxError):
-                await self.leave(guest)
+            async with lease:
+                renewing = asyncio.create_task(self._renew(guest, holder, lease))
+                try:
+                    yield
+                finally:
+                    renewing.cancel()
+                    await asyncio.wait([renewing])
+                    with contextlib.suppress(OrchxError):
+                        await self._leave(guest, holder)
+        except TimeoutError as error:
+            if not lease.expired():
+                raise
+            raise DriverError(
+                f"nothing was heard of the database that {DATABASE} names for {COMMAND_S:g} s, or "
+                "another command has come meanwhile: run it again"
+            ) from error
 
-    async def _renew(self, guest: Guest) -> None:
+    async def _renew(self, guest: Guest, holder: str, lease: asyncio.Timeout) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(RENEWAL_S)
+            asked_s = loop.time()
+            until = {"$add": ["$$NOW", int(COMMAND_S * 1000)]}
             try:
-                await self.note(guest, for_s=COMMAND_S)
+                presence = await self._connection.collection(PRESENCE)
+                with self._connection.translating():
+                    mine = await presence.update_one(
+                        {"_id": guest, "holder": holder}, [{"$set": {"until": until}}]
+                    )
             except OrchxError as error:
                 logger.warning("sign of life not stored", guest=guest, error=str(error))
+                continue
+            lease.reschedule(asked_s + COMMAND_S if mine.matched_count else loop.time())
+            if not mine.matched_count:
+                return
 
     async def leave(self, guest: Guest) -> None:
         """Say that a guest has gone."""
         presence = await self._connection.collection(PRESENCE)
         with self._connection.translating():
             await presence.delete_one({"_id": self._key(guest)})
+
+    async def _leave(self, guest: Guest, holder: str) -> None:
+        presence = await self._connection.collection(PRESENCE)
+        with self._connection.translating():
+            await presence.delete_one({"_id": guest, "holder": holder})
 
     def _key(self, guest: Guest) -> str:
         return f"engine/{self._engine}" if guest == "engine" else guest

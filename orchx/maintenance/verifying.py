@@ -18,7 +18,7 @@ from orchx.adapters.kafka_topic_bounds import bounds_of, check_complete
 from orchx.adapters.mongo_archive import MongoArchive
 from orchx.adapters.mongo_command_index import MongoCommandIndex
 from orchx.adapters.mongo_connection import MongoConnection
-from orchx.adapters.mongo_installation import check_reach
+from orchx.adapters.mongo_installation import MongoInstallation, check_reach
 from orchx.adapters.mongo_inventory import MongoStates, commands, turns
 from orchx.adapters.mongo_state_store import MongoStateStore
 from orchx.adapters.redis_inventory import RedisEntries
@@ -109,8 +109,9 @@ async def _kafka(settings: Settings, told: Told) -> AsyncIterator[Subject]:
         ends = {p: await log.last_offset(p) for p in range(await log.partitions())}
         check_reach(await stores.archive().offsets(), ends)
         stack.push_async_callback(copy.close)
-        await copy.drop_database()
-        stack.push_async_callback(copy.drop_database)
+        await _check_nobodys(copy, copy_of(settings).mongodb.database)
+        await copy.drop_everything()
+        stack.push_async_callback(copy.drop_everything)
         entries = RedisEntries(settings.redis, settings.kafka.topic_prefix)
         stack.push_async_callback(entries.close)
         rebuilt = MongoStateStore(copy)
@@ -128,6 +129,15 @@ async def _kafka(settings: Settings, told: Told) -> AsyncIterator[Subject]:
                 Growing(name="commands", open=partial(_commands, settings, live, copy, told)),
             ),
             cache=entries,
+        )
+
+
+async def _check_nobodys(connection: MongoConnection, database: str) -> None:
+    """Check that what will be dropped belongs to no installation."""
+    if await MongoInstallation(connection).bound() is not None:
+        raise Conflict(
+            f"the database {database!r}, where the copy would be made, is that of another "
+            "installation; name yours otherwise with ORCHX_MONGODB__DATABASE"
         )
 
 
@@ -164,9 +174,9 @@ async def _commands(
             over_ms = max(pruned_ms, clock.now_ms() - kept_ms)  # they go while this looks on
             if isinstance(created_at_ms, int) and created_at_ms < over_ms:
                 return "forgotten, their time was over"
-        if there is not None and rebuilt is None:
-            first = bounds.first.get(there.partition, 0)
-            return "expired on the topic" if there.offset < first else None
+        # The topic may still have a second copy of what has expired.
+        if there is not None and there.offset < bounds.first.get(there.partition, 0):
+            return "expired on the topic"
         return None
 
     return Sides(live=commands(live, up_to), rebuilt=commands(copy, up_to), excuse=excuse)

@@ -75,7 +75,7 @@ async def drop_databases(settings: Settings) -> None:
     """Lose all that is in MongoDB."""
     for each in (settings, copy_of(settings)):
         connection = MongoConnection(each.mongodb)
-        await connection.drop_database()
+        await connection.drop_everything()
         await connection.close()
 
 

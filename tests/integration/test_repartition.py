@@ -24,7 +24,7 @@ from orchx.maintenance.repartitioning import next_prefix, repartition, undo
 from orchx.maintenance.verifying import verify
 from orchx.ports.event_log import Claim
 from orchx.settings import Settings
-from orchx.stores import KafkaStores, prepare_stores
+from orchx.stores import KafkaStores, open_stores, prepare_stores
 from orchx.testing.made_histories import appends, mixed_histories
 from tests.integration.made_installation import (
     NOW_MS,
@@ -174,6 +174,11 @@ async def test_the_old_place_is_shut(settings: Settings) -> None:
     stores = KafkaStores(settings)
     late = stores.event_log()  # of an owner that nobody knows of
     assert await late.last_offset(0)
+    engine = open_stores(settings)  # which goes on when it is back, and knows where it was
+    assert isinstance(engine, KafkaStores)
+    states, outbox, archive = engine.state_store(), engine.deliveries(), engine.archive()
+    queue = engine.command_queue(consumes=True)
+    projected = await states.offset(0)
     done = await repartition(settings, partitions=PARTITIONS, to=f"{settings.kafka.topic_prefix}x")
     with pytest.raises(DriverError):
         await late.append(next(iter(mixed_histories(1))))
@@ -181,7 +186,19 @@ async def test_the_old_place_is_shut(settings: Settings) -> None:
         await prepare_stores(settings)
     with pytest.raises(Conflict, match=f"ORCHX_KAFKA__TOPIC_PREFIX={done.topic_prefix}"):
         await repartition(settings, partitions=PARTITIONS)
-    for each in (late, stores):
+    history = next(iter(appends(mixed_histories(1))))
+    moved = f"ORCHX_KAFKA__TOPIC_PREFIX={done.topic_prefix}"
+    behind = projected + 1_000
+    with pytest.raises(DriverError, match=moved):
+        await archive.add(history, offset=behind, partition=0)
+    with pytest.raises(DriverError, match=moved):
+        await states.save([], offset=behind, partition=0)
+    with pytest.raises(DriverError, match=moved):
+        await outbox.add([], offset=behind, partition=0)
+    with pytest.raises(DriverError, match=moved):
+        await queue.hold(range(BEFORE))
+    assert (await verify(at(settings, done.topic_prefix))).equal
+    for each in (late, queue, states, engine, stores):
         await each.close()
 
 
