@@ -25,6 +25,8 @@ SETTLE_MAX_S: Final = 60.0
 DELETE_MAX_S: Final = 60.0
 POLL_S: Final = 0.2
 
+DONE: Final = "OK"
+
 _MISSING: Final = UnknownTopicOrPartitionError.errno
 
 
@@ -102,8 +104,11 @@ def _alter(settings: KafkaSettings, topic: str, message_bytes: str) -> None:
     admin = open_client(KafkaAdminClient, settings, "topics")
     change = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": message_bytes})
     try:
-        admin.alter_configs([change])
+        answers = admin.alter_configs([change])
     except DRIVER_ERRORS as error:
         raise translated(error, settings, f"alter {topic}") from error
     finally:
         admin.close()
+    answer = answers.get("topic", {}).get(topic)
+    if answer != DONE:  # which the client does not raise
+        raise DriverError(f"Kafka does not set max.message.bytes of {topic}: {answer}")
