@@ -87,11 +87,14 @@ def _print_verdict(screen: Console, verdict: Verdict) -> None:
         parts = ", ".join(map(str, verdict.behind))
         screen.print(f"not projected to the end (partitions {parts}): compared up to where it is")
     times = f"{span(verdict.projecting_s)} to project, {span(verdict.comparing_s)} to compare"
+    wrong = sum(tally.differing for tally in verdict.stores)
     if verdict.equal:
         screen.print(f"equal: {verdict.records:,} records; {times}")
-    else:
-        wrong = sum(tally.differing for tally in verdict.stores)
+    elif wrong or verdict.empty:
         screen.print(f"NOT equal: {wrong:,} differ; {verdict.records:,} records; {times}")
+        screen.print("Stop all engines, and `orchx rebuild --replace` makes it right.", style="dim")
+    else:
+        screen.print(f"equal, but the log is not whole: {verdict.records:,} records; {times}")
 
 
 _NUMBERS = ("LIVE", "REBUILT", "EQUAL", "DIFFER")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from orchx.engine.comparison import Difference, Tally, difference, item_of, side_by_side
+from orchx.engine.comparison import Difference, Item, Tally, difference, item_of, side_by_side
 from orchx.engine.projector import distance
 from orchx.engine.reprojection import Progress, Told, nobody
 from orchx.engine.verified_stores import CachedEntry, CachedStates, Growing, Subject
@@ -49,8 +49,9 @@ class Verdict:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs, and nothing is lost."""
-        return not self.empty and not any(tally.differing for tally in self.stores)
+        """Whether nothing differs, and nothing is lost: neither in the stores nor in the log."""
+        differing = any(tally.differing for tally in self.stores)
+        return not (differing or self.empty or self.gaps)
 
 
 class Verification:
@@ -123,6 +124,7 @@ class Verification:
     async def _compare_states(self) -> Tally:
         tally = self._tally("workflows")
         suspects: list[str] = []
+        await self._follow(())  # what has changed before is not looked at twice
         sides = self._subject.live_states.items(), self._subject.rebuilt_states.items()
         async for live, rebuilt in side_by_side(*sides):
             tally.count(live, rebuilt)
@@ -132,6 +134,8 @@ class Verification:
                 tally.equal += 1
             elif len(suspects) < SUSPECTS_MAX:
                 suspects.append(found.key)
+            elif self._moves(live):
+                tally.differs(Difference(store=tally.store, key=found.key, kind="unsettled"))
             else:
                 tally.differs(found)
         await self._settle_states(suspects, tally)
@@ -151,13 +155,17 @@ class Verification:
                     found = difference(tally.store, there, rebuilt.get(key))
                     if found is None:
                         tally.equal += 1
-                    elif there is not None and there.offset > self._offsets.get(there.partition, 0):
-                        left.append(key)  # it has changed meanwhile
+                    elif self._moves(there):
+                        left.append(key)
                     else:
                         tally.differs(found)
             suspects = left
         for key in suspects:
             tally.differs(Difference(store=tally.store, key=key, kind="unsettled"))
+
+    def _moves(self, live: Item | None) -> bool:
+        """Tell whether an item has changed since the copy was last projected on."""
+        return live is not None and live.offset > self._offsets.get(live.partition, 0)
 
     async def _follow(self, keys: Sequence[str]) -> None:
         """Project on to where the live states stand, and further for single ones after a crash."""

@@ -76,7 +76,7 @@ async def repartition(
     stores = KafkaStores(settings)
     try:
         await _check_place(settings, stores, target)
-        async with alone(settings, stores.presence()):
+        async with alone(settings, stores.presence(), told):
             await _begin(settings, stores, target)
             move = Move(settings, target, told)
             await move.drain()

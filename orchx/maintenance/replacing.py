@@ -17,7 +17,7 @@ from orchx.adapters.kafka_connection import Topics
 from orchx.adapters.kafka_topic_bounds import bounds_of, check_complete, members_of_group
 from orchx.adapters.mongo_command_index import MongoCommandIndex
 from orchx.adapters.mongo_installation import check_reach
-from orchx.adapters.mongo_presence import SERVING_S, MongoPresence
+from orchx.adapters.mongo_presence import COMMAND_S, SERVING_S, MongoPresence
 from orchx.adapters.redis_inventory import RedisEntries
 from orchx.adapters.sqlite_exclusive import check_unused, only_one, put_in_place, remove
 from orchx.adapters.sqlite_state_store import SqliteStateStore
@@ -39,6 +39,7 @@ LEAVING_S: Final = SERVING_S + 5.0
 """So long it is waited for an engine that has just been stopped."""
 
 POLL_S: Final = 0.5
+WAITING: Final = "waiting for an engine to be gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,26 +76,36 @@ async def replace(
         return await _replace_files(settings, told)
     stores = KafkaStores(settings)
     try:
-        async with alone(settings, stores.presence()):
+        async with alone(settings, stores.presence(), told):
             return await replace_stores(settings, stores, webhooks, told)
     finally:
         await stores.close()
 
 
 @asynccontextmanager
-async def alone(settings: Settings, presence: MongoPresence) -> AsyncIterator[None]:
+async def alone(
+    settings: Settings, presence: MongoPresence, told: Told = nobody
+) -> AsyncIterator[None]:
     """Work on an installation that no engine serves, and none will.
 
     Raises:
         Conflict: one does, or another command is at work.
+        DriverError: the sign that keeps others away could not be renewed in time.
     """
     async with presence.alone("maintenance"):
+        if await presence.is_here("verification"):
+            raise Conflict(
+                "`orchx rebuild` looks at it just now, or was killed less than "
+                f"{COMMAND_S:g} s ago: wait until it is done"
+            )
         first = sign = await presence.sign("engine")
-        deadline_s = time.monotonic() + LEAVING_S
+        begun_s = time.monotonic()
         while sign is not None:
+            waited_s = time.monotonic() - begun_s
+            told(Progress(stage=WAITING, done=int(waited_s), total=int(LEAVING_S)))
             if first is not None and sign > first:
                 raise Conflict("an engine serves this installation: stop all of them first")
-            if time.monotonic() > deadline_s:
+            if waited_s > LEAVING_S:
                 raise Conflict(
                     "an engine was started in the last minutes, and may still come: stop it, or "
                     "wait"
@@ -123,13 +134,13 @@ async def replace_stores(
         ends = {partition: await log.last_offset(partition) for partition in range(count)}
         archive = stores.archive()
         check_reach(await archive.offsets(), ends)
-        heard = await _begin(settings, log, ends, webhooks)
         fresh = KafkaStores(settings)
         stack.push_async_callback(fresh.close)
         states, cache = fresh.state_store(), fresh.cache()
         stack.push_async_callback(states.close)
         stack.push_async_callback(cache.close)
-        await cache.get(["any"], partition=0)  # is it there at all?
+        await cache.get(["any"], partition=0)  # is it there at all? Nothing is begun without it
+        heard = await _begin(settings, log, ends, webhooks)
         await states.reset()  # the cache too
         await archive.reset()
         topic = Topics(settings.kafka.topic_prefix).commands

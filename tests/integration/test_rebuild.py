@@ -7,19 +7,25 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from orchx.adapters import mongo_presence
 from orchx.adapters.kafka_connection import Topics, open_client
+from orchx.adapters.loopback_ports import free_port
 from orchx.adapters.mongo_archive import OFFSETS as ARCHIVED
 from orchx.adapters.mongo_archive import TURNS
 from orchx.adapters.mongo_command_index import COMMANDS
+from orchx.adapters.mongo_command_index import PROGRESS as INDEXED
 from orchx.adapters.mongo_connection import Layout, MongoConnection
+from orchx.adapters.mongo_installation import MongoInstallation
+from orchx.adapters.mongo_presence import PRESENCE
 from orchx.adapters.mongo_state_store import WORKFLOWS
 from orchx.adapters.redis_connection import RedisConnection
 from orchx.adapters.redis_state_cache import entry_of
 from orchx.domain.events import AnyEvent, EventEmitted, Record, WorkflowActivated
 from orchx.engine.reprojection import Progress
 from orchx.engine.verification import Verdict
-from orchx.errors import Conflict, DriverError
+from orchx.errors import Conflict, DriverError, TryLater
 from orchx.maintenance import replacing
 from orchx.maintenance.replacing import replace
 from orchx.maintenance.verifying import copy_of, verify
@@ -275,6 +281,10 @@ async def test_one_that_was_cut_short_is_told_at_the_start_and_done_again(
         await prepare_stores(settings)
     with pytest.raises(DriverError, match="orchx rebuild --replace"):
         await verify(settings)
+    late = KafkaStores(settings, fenced=True)  # of an engine that comes back, and goes on
+    with pytest.raises(DriverError, match="is being made anew"):
+        await late.archive().offsets()
+    await late.close()
     done = await replace(settings)
     assert done.heard == heard  # though the database has forgotten how far it was
     assert (await verify(settings)).equal
@@ -308,6 +318,8 @@ async def test_nothing_is_replaced_beneath_an_engine(
     async with stores.presence().alone("verification"):
         with pytest.raises(Conflict, match="another command"):
             await verify(settings)
+        with pytest.raises(Conflict, match="looks at it just now"):
+            await replace(settings)
     await replace(settings)
     await stores.close()
 
@@ -325,3 +337,47 @@ async def test_a_log_that_lacks_its_beginning_is_refused(settings: Settings) -> 
     connection = MongoConnection(settings.mongodb)
     assert await (await connection.collection(ARCHIVED)).count_documents({})
     await connection.close()
+
+
+async def test_an_index_that_knows_more_than_its_topic_is_no_reason_to_wait(
+    settings: Settings,
+) -> None:
+    """As after a topic was made anew: nothing more will come."""
+    await change(settings, INDEXED, "indexed", {"$inc": {"next.0": 1_000}})
+    assert (await verify(settings)).equal
+
+
+async def test_nothing_is_begun_while_redis_is_away(settings: Settings) -> None:
+    away = settings.redis.model_copy(
+        update={"url": SecretStr(f"redis://127.0.0.1:{free_port()}/0")}
+    )
+    with pytest.raises((DriverError, TryLater), match="Redis"):
+        await replace(settings.model_copy(update={"redis": away}))
+    await prepare_stores(settings)
+
+
+async def test_no_other_installation_is_dropped_for_the_copy(settings: Settings) -> None:
+    other = MongoConnection(copy_of(settings).mongodb)
+    await MongoInstallation(other).bind(topic_prefix="theirs", partitions=1)
+    with pytest.raises(Conflict, match="ORCHX_MONGODB__DATABASE"):
+        await verify(settings)
+    assert await MongoInstallation(other).bound() == ("theirs", 1)
+    await other.close()
+
+
+async def test_a_command_that_has_lost_its_place_is_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo_presence, "RENEWAL_S", 0.05)
+    stores = KafkaStores(settings)
+
+    async def work() -> None:
+        async with stores.presence().alone("maintenance"):
+            await change(settings, PRESENCE, "maintenance", {"$set": {"holder": "another"}})
+            await asyncio.Event().wait()
+
+    with pytest.raises(DriverError, match="another command has come"):
+        await asyncio.wait_for(work(), 60)
+    # And the other one keeps it.
+    assert await stores.presence().is_here("maintenance")
+    await stores.close()

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from orchx.domain.events import Record
+from orchx.engine import verification
 from orchx.engine.comparison import Item, item_of
 from orchx.engine.projector import Projector
 from orchx.engine.reprojection import Hearing, Progress, Reprojection, nobody
@@ -237,6 +238,43 @@ async def test_what_only_grows_is_compared_and_excused(rig: Rig) -> None:
     assert verdict.stores[0].equal == 1
 
 
+async def test_what_went_on_before_the_comparison_is_no_suspect(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "SUSPECTS_MAX", 0)
+
+    async def open_(offsets: Mapping[int, int]) -> Sides:
+        await rig.write(COUNT, first=COUNT)  # as while much is projected and compared
+        await rig.project()
+        return Sides(live=nothing(), rebuilt=nothing())
+
+    rig.growing.append(Growing(name="history", open=open_))
+    assert (await rig.verify()).equal
+
+
+async def test_of_too_many_suspects_those_in_motion_are_called_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "SUSPECTS_MAX", 0)
+    rig.tamper(ONE, retries=9)
+    moving = f"wf_made{2:016d}"
+    rig.tamper(moving, retries=9)
+    rig.live._true_up_to[moving] += 1_000
+    assert found(await rig.verify()) == {ONE: ("differs", ["retries"]), moving: ("unsettled", [])}
+
+
+async def test_a_log_that_lacks_records_is_not_called_equal() -> None:
+    rig = Rig()
+    first, _, *later = made_history(1, at_ms=1)
+    for turn in (first, *later):
+        await rig.log.append(turn)
+    await rig.project()
+    verdict = await rig.verify()
+    assert not any(tally.differing for tally in verdict.stores)
+    assert verdict.gaps
+    assert not verdict.equal
+
+
 class TestCache:
     async def test_right_entries_are_equal_and_may_be_few(self, rig: Rig) -> None:
         cache = rig.cached(offset=await rig.log.last_offset())
@@ -302,6 +340,12 @@ class TestCache:
         await rig.log.append(made_history(COUNT, at_ms=1)[1])
         await rig.project()
         return key
+
+
+async def nothing() -> AsyncIterator[Item]:
+    none: Sequence[Item] = ()
+    for item in none:
+        yield item
 
 
 class Ear:
