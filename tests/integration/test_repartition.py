@@ -180,7 +180,7 @@ async def test_the_old_place_is_shut(settings: Settings) -> None:
     queue = engine.command_queue(consumes=True)
     projected = await states.offset(0)
     done = await repartition(settings, partitions=PARTITIONS, to=f"{settings.kafka.topic_prefix}x")
-    with pytest.raises(DriverError):
+    with pytest.raises(DriverError, match="has sealed the topic"):
         await late.append(next(iter(mixed_histories(1))))
     with pytest.raises(DriverError, match="orchx repartition"):
         await prepare_stores(settings)
@@ -197,6 +197,8 @@ async def test_the_old_place_is_shut(settings: Settings) -> None:
         await outbox.add([], offset=behind, partition=0)
     with pytest.raises(DriverError, match=moved):
         await queue.hold(range(BEFORE))
+    with pytest.raises(DriverError, match=moved):
+        await engine.probes().needed["mongodb"].check()
     assert (await verify(at(settings, done.topic_prefix))).equal
     for each in (late, queue, states, engine, stores):
         await each.close()
