@@ -18,6 +18,7 @@ from orchx import tasks
 from orchx.adapters.function_task_runner import FunctionTaskRunner
 from orchx.adapters.http_task_runner import HttpTaskRunner
 from orchx.adapters.kafka_command_indexer import CommandIndexer
+from orchx.adapters.mongo_presence import MongoPresence
 from orchx.adapters.routing_task_runner import RoutingTaskRunner
 from orchx.adapters.sandbox_evaluator import EvaluatorLimits, SandboxEvaluator
 from orchx.adapters.system_clock import SystemClock
@@ -232,10 +233,14 @@ def build_dispatcher(
 
 @dataclass(slots=True, kw_only=True)
 class StateServiceParts:
-    """The projectors of all partitions; and what feeds the index of commands, if there is one."""
+    """The projectors of all partitions, and what there is beside them in some profiles.
+
+    What feeds the index of commands, and where to say that an engine is there.
+    """
 
     projection: Projection
     indexer: CommandIndexer | None
+    presence: MongoPresence | None
 
 
 def build_state_service(settings: Settings, sink: CommandSink) -> StateServiceParts:
@@ -260,6 +265,7 @@ def build_state_service(settings: Settings, sink: CommandSink) -> StateServicePa
     return StateServiceParts(
         projection=Projection(log, store, clock, projector, alone=stores.alone),
         indexer=stores.command_indexer(),
+        presence=stores.presence(),
     )
 
 

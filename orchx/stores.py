@@ -31,11 +31,13 @@ from orchx.adapters.kafka_recent_commands import RecentCommands
 from orchx.adapters.kafka_topics import ensure_topics
 from orchx.adapters.mongo_archive import MongoArchive
 from orchx.adapters.mongo_catalog import MongoCatalog
-from orchx.adapters.mongo_connection import MongoConnection
+from orchx.adapters.mongo_connection import DATABASE, MongoConnection
 from orchx.adapters.mongo_deliveries import MongoDeliveries
+from orchx.adapters.mongo_fence import MongoFence
 from orchx.adapters.mongo_inspection import inspect_mongodb
 from orchx.adapters.mongo_installation import MongoInstallation, check_reach
 from orchx.adapters.mongo_key_store import MongoKeyStore
+from orchx.adapters.mongo_presence import STARTING_S, MongoPresence
 from orchx.adapters.mongo_probe import MongoProbe
 from orchx.adapters.mongo_state_store import MongoStateStore
 from orchx.adapters.redis_connection import RedisConnection
@@ -51,7 +53,7 @@ from orchx.adapters.system_clock import SystemClock
 from orchx.adapters.webhook_secret import find_webhook_secret, new_webhook_secret
 from orchx.engine.cached_state_store import CachedStateStore
 from orchx.engine.sole_membership import SoleMembership
-from orchx.errors import Bug
+from orchx.errors import Bug, OrchxError, Unavailable
 from orchx.ports.archive import Archive
 from orchx.ports.catalog import Catalog
 from orchx.ports.command_queue import CommandQueue
@@ -137,10 +139,19 @@ class Stores(Protocol):
         """Open what tells whether requests can be taken now."""
         ...
 
+    def presence(self) -> MongoPresence | None:
+        """Open where engines say that they are there, if others could not tell."""
+        ...
+
 
 def open_stores(settings: Settings) -> Stores:
-    """Return the stores of the settings' profile."""
-    return KafkaStores(settings) if settings.profile == "kafka" else EmbeddedStores(settings)
+    """Return the stores of the settings' profile, for whoever serves.
+
+    They cannot be used any more when an operator's command has changed what they are made from.
+    """
+    if settings.profile == "embedded":
+        return EmbeddedStores(settings)
+    return KafkaStores(settings, fenced=True)
 
 
 def data_file(settings: Settings, name: str) -> Path:
@@ -189,6 +200,7 @@ async def prepare_stores(settings: Settings) -> Settings:
         if webhooks.secret is None:
             secret = await stores.agree_on_webhook_secret()
             webhooks = webhooks.model_copy(update={"secret": secret})
+        await _enter(stores)
     finally:
         await redis.close()
         await log.close()
@@ -228,6 +240,27 @@ async def inspect_servers(settings: Settings) -> Sequence[Finding]:
         await mongodb.close()
         await redis.close()
     return [*kafka, *others]
+
+
+async def _enter(stores: KafkaStores) -> None:
+    """Note an engine that starts, where no command is at work that must be alone.
+
+    Raises:
+        DriverError: the projections are half made.
+        Unavailable: a command is at work.
+    """
+    presence = stores.presence()
+    await presence.note("engine", for_s=STARTING_S)
+    try:
+        await stores.installation().check_whole()
+        if await presence.is_here("maintenance"):
+            raise Unavailable(
+                "`orchx rebuild --replace` or `orchx repartition` is at work on the database that "
+                f"{DATABASE} names: start when it is done"
+            )
+    except OrchxError:
+        await presence.leave("engine")
+        raise
 
 
 class EmbeddedStores:
@@ -287,6 +320,9 @@ class EmbeddedStores:
         """Open what looks at the disk."""
         return Probes(needed={"disk": DiskProbe(self._settings.data_dir)}, advisory={})
 
+    def presence(self) -> None:
+        """Return None: whoever has a file open is there."""
+
     def _file(self, name: str) -> Path:
         return data_file(self._settings, name)
 
@@ -296,9 +332,12 @@ class KafkaStores:
 
     alone = False
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, fenced: bool = False) -> None:
+        """Connect nowhere yet; `fenced`: see `MongoFence`."""
         self._settings = settings
         self._mongodb = MongoConnection(settings.mongodb)
+        if fenced:
+            self._mongodb.fence = MongoFence(self._mongodb, settings.kafka.topic_prefix).check
         self._recent = RecentCommands()
         self._consuming: KafkaCommandQueue | None = None
         self._dead_letters = KafkaDeadLetters(settings.kafka)
@@ -380,10 +419,23 @@ class KafkaStores:
             advisory={"redis": RedisProbe(RedisConnection(self._settings.redis))},
         )
 
+    @property
+    def mongodb(self) -> MongoConnection:
+        """The connection that they share."""
+        return self._mongodb
+
+    def presence(self) -> MongoPresence:
+        """Open where engines say that they are there."""
+        return MongoPresence(self._mongodb, engine=engine_name(self._settings))
+
+    def installation(self) -> MongoInstallation:
+        """Open what is known of the whole installation."""
+        return MongoInstallation(self._mongodb)
+
     async def bind(self, partitions: int) -> None:
         """Have the database belong to this log; see `MongoInstallation.bind`."""
         prefix = self._settings.kafka.topic_prefix
-        await MongoInstallation(self._mongodb).bind(topic_prefix=prefix, partitions=partitions)
+        await self.installation().bind(topic_prefix=prefix, partitions=partitions)
 
     def cache(self) -> RedisStateCache:
         """Open the cache of current states."""

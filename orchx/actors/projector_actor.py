@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from orchx import bootstrap
 from orchx.actors import names
 from orchx.actors.links import RayCommandSink
 from orchx.actors.shell import Shell
+from orchx.adapters.mongo_presence import RENEWAL_S, SERVING_S
 from orchx.adapters.system_clock import SystemClock
 from orchx.engine.metrics import MetricsHub
 from orchx.engine.retention import forget_for_ever
@@ -39,6 +42,9 @@ class ProjectorActor(Shell):
             )
             self.keep(parts.indexer.run())
             self.keep(self.every(1.0, self._measure_index))
+        if parts.presence is not None:
+            note = partial(parts.presence.note, "engine", for_s=SERVING_S)
+            self.keep(self.every(RENEWAL_S, note))
         self.keep(self.every(1.0, self._measure))
         self.push_metrics()
         self.watch_over([names.DISPATCHER])  # which watches over all others

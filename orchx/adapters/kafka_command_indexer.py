@@ -48,6 +48,7 @@ class CommandIndexer:
         connection: MongoConnection,
         *,
         recent: RecentCommands | None = None,
+        keeps_aside: bool = True,
     ) -> None:
         """Connect nowhere yet.
 
@@ -56,7 +57,10 @@ class CommandIndexer:
             connection: to the database with the index; it is not closed from here.
             recent: is told what was read, before the index has it: those of this process's
                 queue.
+            keeps_aside: whether records that are no commands are copied: not where that was
+                done when they were read first.
         """
+        self._keeps_aside = keeps_aside
         self._topic = Topics(settings.topic_prefix).commands
         self._reader = KafkaCommandReader(settings, self._topic, "command-indexer")
         self._index = MongoCommandIndex(connection)
@@ -124,7 +128,7 @@ class CommandIndexer:
         await self._note_skipped(batch, changed, stored)
         await self._index.add(self._first_of_each(batch.items))
         for one in batch.items:
-            if isinstance(one, PoisonedRecord):
+            if isinstance(one, PoisonedRecord) and self._keeps_aside:
                 logger.error("not a command, kept aside", topic=self._topic, **one.where())
                 await self._dead_letters.keep(source_of(one.record), one.error)
         await self._index.save_next_offsets(changed)

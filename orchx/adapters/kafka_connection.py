@@ -350,7 +350,8 @@ _ADVICE: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
     ),
     (
         (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError),
-        "the record is larger than the topic's max.message.bytes",
+        "the record is larger than the topic's max.message.bytes; or `orchx repartition` has "
+        "sealed the topic: see ORCHX_KAFKA__TOPIC_PREFIX ({s.topic_prefix!r} here)",
     ),
     (
         (errors.UnsupportedVersionError, errors.UnrecognizedBrokerVersion),

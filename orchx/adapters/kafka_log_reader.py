@@ -195,6 +195,7 @@ class KafkaLogReader:
                 consumer.close(autocommit=False, timeout_ms=CLOSE_S * 1000)
 
     def _poll(self, consumer: KafkaConsumer) -> None:
+        _unpark(consumer)
         polled = consumer.poll(timeout_ms=POLL_MS)
         self._failing = False
         batches = []
@@ -227,3 +228,14 @@ class KafkaLogReader:
         self._taken_bytes += size
         if not self._stopping:
             self._receiver.receive(batches)
+
+
+def _unpark(consumer: KafkaConsumer) -> None:
+    """Have the consumer go on with what it had fetched of a partition before it was paused.
+
+    kafka-python (3.0.12) does so only while it has no other records at hand, and takes those that
+    it has handed out to the last for some: such a partition was never read again.
+    """
+    fetcher = consumer._fetcher  # type: ignore[attr-defined]
+    if not fetcher._next_partition_records:
+        fetcher._next_partition_records = None

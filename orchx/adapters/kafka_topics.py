@@ -18,6 +18,13 @@ COMMANDS_RETENTION_MS: Final = 14 * 86_400_000
 DEAD_LETTERS_RETENTION_MS: Final = 90 * 86_400_000
 TOPIC_WAIT_S: Final = 30.0
 FOR_EVER: Final = -1
+SEALED: Final = "0"
+"""The largest message of a topic that takes none any more."""
+
+SEALED_ADVICE: Final = (
+    "`orchx repartition` has moved it, and told the ORCHX_KAFKA__TOPIC_PREFIX to be set, or was "
+    "cut short: run it again, or with --undo"
+)
 
 _MISSING: Final = errors.UnknownTopicOrPartitionError.errno
 _EXISTS: Final = errors.TopicAlreadyExistsError.errno
@@ -181,7 +188,9 @@ def _config_deviations(
         found = configs.get(key, {}).get("value")
         if found is None or found == value:  # a broker that does not tell is believed
             continue
-        if not value.lstrip("-").isdigit():
+        if key == "max.message.bytes" and found == SEALED:
+            yield f"{name}: sealed; {SEALED_ADVICE}"
+        elif not value.lstrip("-").isdigit():
             yield _line(name, key, found, value)
         elif not _enough(int(found), int(value)):
             yield _line(name, key, found, value if int(value) == FOR_EVER else f">= {value}")

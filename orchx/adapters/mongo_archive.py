@@ -28,6 +28,7 @@ FETCHED_DOCUMENTS: Final = 1_000  # from the server at a time, or 16 MB of them
 
 TURNS: Final = Layout(
     name="turns",
+    of_log=True,
     indexes=(
         IndexModel([("workflow_id", 1), ("first", 1), ("last", 1)], name="of_workflow"),
         IndexModel(
@@ -37,10 +38,10 @@ TURNS: Final = Layout(
         ),
     ),
 )
-OFFSETS: Final = Layout(name="archived")
+OFFSETS: Final = Layout(name="archived", of_log=True)
 
 
-class _Line(msgspec.Struct, array_like=True, frozen=True):
+class RecordLine(msgspec.Struct, array_like=True, frozen=True):
     """A record within its document. By position, so that nothing is left out as a default."""
 
     offset: int
@@ -54,7 +55,7 @@ class _Line(msgspec.Struct, array_like=True, frozen=True):
 
 
 _encoder: Final = msgspec.json.Encoder()
-_lines: Final = msgspec.json.Decoder(list[_Line])
+_lines: Final = msgspec.json.Decoder(list[RecordLine])
 
 
 class MongoArchive:
@@ -175,8 +176,8 @@ def _standings(workflow_ids: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _line(record: Record) -> _Line:
-    return _Line(
+def _line(record: Record) -> RecordLine:
+    return RecordLine(
         record.offset,
         record.epoch,
         record.owner,
@@ -188,7 +189,7 @@ def _line(record: Record) -> _Line:
     )
 
 
-def _lines_of(document: Document) -> list[_Line]:
+def _lines_of(document: Document) -> list[RecordLine]:
     try:
         return _lines.decode(document["records"])
     except msgspec.MsgspecError as error:
@@ -196,7 +197,7 @@ def _lines_of(document: Document) -> list[_Line]:
         raise DriverError(f"MongoDB: {what} is not what orchx wrote: {error}") from error
 
 
-def _record(workflow_id: str, line: _Line) -> Record:
+def _record(workflow_id: str, line: RecordLine) -> Record:
     return Record(
         workflow_id=workflow_id,
         epoch=line.epoch,

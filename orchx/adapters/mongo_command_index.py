@@ -15,11 +15,15 @@ from pymongo.errors import BulkWriteError
 from orchx.adapters.kafka_recent_commands import KnownCommand
 from orchx.adapters.mongo_connection import Document, Layout, MongoConnection, only_duplicates
 
+NOWHERE: Final = -1
+"""The offset of what was acknowledged on a topic that is not used any more."""
+
 LOOKUP_IDS_MAX: Final = 1_000  # per query
 PRUNE_IDS_MAX: Final = 5_000  # per deletion
 
 COMMANDS: Final = Layout(
     name="commands",
+    of_log=True,
     indexes=(
         IndexModel([("created_at_ms", pymongo.ASCENDING)], name="age"),
         IndexModel([("partition", pymongo.ASCENDING), ("offset", pymongo.ASCENDING)], name="place"),
@@ -27,6 +31,7 @@ COMMANDS: Final = Layout(
 )
 PROGRESS: Final = Layout(
     name="command_progress",
+    of_log=True,
     seeds=({"_id": "indexed", "next": {}}, {"_id": "pruned", "before_ms": 0}),
 )
 
@@ -149,6 +154,43 @@ class MongoCommandIndex:
             # First, so that a crash in between costs no more than reading again.
             await progress.update_one({"_id": "indexed"}, {"$set": {"next": {}}}, upsert=True)
         await self._connection.empty(COMMANDS)
+
+    async def begin_again(self, first: Mapping[int, int]) -> None:
+        """Forget what stands on the topic, to be read once more; what it has no more stays.
+
+        Args:
+            first: the offset of each partition's first record that is still there.
+        """
+        before = await self.next_offsets()
+        # What expired before it was here is to be noticed again.
+        start = {number: min(before.get(number, 0), offset) for number, offset in first.items()}
+        progress = await self._connection.collection(PROGRESS)
+        commands = await self._connection.collection(COMMANDS)
+        gone = [
+            {"offset": {"$lt": 0}},
+            *({"partition": p, "offset": {"$lt": offset}} for p, offset in first.items() if offset),
+        ]
+        begun = {str(number): offset for number, offset in start.items() if offset}
+        with self._connection.translating():
+            await progress.update_one({"_id": "indexed"}, {"$set": {"next": begun}}, upsert=True)
+            if await commands.find_one({"$or": gone}) is not None:
+                await commands.delete_many({"$nor": gone})
+                return
+        await self._connection.empty(COMMANDS)
+
+    async def set_aside(self, command_ids: Sequence[str]) -> None:
+        """Keep commands as ones that have no place on the topic any more."""
+        commands = await self._connection.collection(COMMANDS)
+        with self._connection.translating():
+            await commands.update_many(
+                {"_id": {"$in": list(command_ids)}}, {"$set": {"offset": NOWHERE}}
+            )
+
+    async def remove(self, command_ids: Sequence[str]) -> None:
+        """Forget commands: their ids are free again."""
+        commands = await self._connection.collection(COMMANDS)
+        with self._connection.translating():
+            await commands.delete_many({"_id": {"$in": list(command_ids)}})
 
     async def close(self) -> None:
         """Close the connection."""

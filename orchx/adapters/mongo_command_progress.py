@@ -11,10 +11,11 @@ from typing import Final
 
 from pymongo import ReturnDocument, UpdateOne
 
-from orchx.adapters.mongo_connection import Layout, MongoConnection
+from orchx.adapters.mongo_connection import Document, Layout, MongoConnection
 from orchx.errors import Bug
 
-PROGRESS: Final = Layout(name="command_acknowledgements")  # of each partition, by its number
+# Of each partition, by its number.
+PROGRESS: Final = Layout(name="command_acknowledgements", of_log=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,12 @@ class Acknowledged:
 
     watermark: int = 0
     above: tuple[tuple[int, int], ...] = ()
+
+    def covers(self, offset: int) -> bool:
+        """Return whether the command at this offset is acknowledged."""
+        return offset < self.watermark or any(
+            first <= offset < behind for first, behind in self.above
+        )
 
 
 class MongoCommandProgress:
@@ -56,10 +63,7 @@ class MongoCommandProgress:
             if document is None:
                 raise Bug("an upsert returned nothing")
             self._terms[partition] = document["term"]
-            found[partition] = Acknowledged(
-                watermark=document["watermark"],
-                above=tuple((first, behind) for first, behind in document["above"]),
-            )
+            found[partition] = _acknowledged(document)
         return found
 
     async def save(self, progress: Mapping[int, Acknowledged]) -> None:
@@ -80,6 +84,14 @@ class MongoCommandProgress:
         with self._connection.translating():
             await collection.bulk_write(writes, ordered=False)
 
+    async def everything(self) -> Mapping[int, Acknowledged]:
+        """Return what is acknowledged of every partition, without taking any over."""
+        collection = await self._connection.collection(PROGRESS)
+        with self._connection.translating():
+            return {
+                document["_id"]: _acknowledged(document) async for document in collection.find()
+            }
+
     async def watermarks(self) -> Mapping[int, int]:
         """Return of each partition the offset below which all is acknowledged; 0 if it lacks."""
         collection = await self._connection.collection(PROGRESS)
@@ -88,3 +100,10 @@ class MongoCommandProgress:
                 document["_id"]: document["watermark"]
                 async for document in collection.find({}, {"watermark": 1})
             }
+
+
+def _acknowledged(document: Document) -> Acknowledged:
+    return Acknowledged(
+        watermark=document["watermark"],
+        above=tuple((first, behind) for first, behind in document["above"]),
+    )

@@ -71,13 +71,15 @@ _WRITE_CONCERN: Final = WriteConcern("majority", j=True)
 class Layout:
     """A collection as an adapter wants it: its indexes, and documents that are always there.
 
-    `version` grows with a change that older code, or code before it, cannot work with.
+    `version` grows with a change that older code, or code before it, cannot work with. `of_log`:
+    it is made from the log, and for engines of that one only.
     """
 
     name: str
     indexes: tuple[IndexModel, ...] = ()
     seeds: tuple[Mapping[str, Any], ...] = ()
     version: int = 1
+    of_log: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,8 @@ class MongoConnection:
 
     def __init__(self, settings: MongoSettings) -> None:
         """Connect nowhere yet."""
+        self.fence: Callable[[], Awaitable[None]] | None = None
+        """Raises where collections that are made from the log may not be used any more."""
         self._settings = settings
         self._client: AsyncMongoClient[Document] | None = None
         self._made: dict[str, Documents] = {}
@@ -151,6 +155,8 @@ class MongoConnection:
                 collection in the layout of another release; or this connection is closed.
             StorageFull, Unavailable: it has no room, or is out of reach.
         """
+        if layout.of_log and self.fence is not None:
+            await self.fence()
         made = self._made.get(layout.name)
         return made if made is not None else await self._make(layout)
 
@@ -160,6 +166,17 @@ class MongoConnection:
         with self.translating():
             await collection.drop()
         await self._make(layout)
+
+    async def drop_everything(self) -> None:
+        """Drop all collections, and so the database: for one that was made for a while.
+
+        Who may write may do this; dropping the database as such needs more.
+        """
+        with self.translating():
+            database = self._database()
+            for name in await database.list_collection_names():
+                await database.drop_collection(name)
+        self._made.clear()
 
     async def transact(self, function: Callable[[Session], Awaitable[T]]) -> T:
         """Run `function` in a transaction, rolled back if it raises.

@@ -46,7 +46,7 @@ DELIVERIES: Final = Layout(
         _index("ended", "status", "ended_at_ms", "_id", where={"ended_at_ms": {"$gte": 0}}),
     ),
 )
-OFFSETS: Final = Layout(name="delivery_offsets")  # of each partition, by its number
+OFFSETS: Final = Layout(name="delivery_offsets", of_log=True)  # of each partition, by its number
 
 CANDIDATES: Final = 500
 """Of those whose time has come, so many are looked at together for whose turn it is."""

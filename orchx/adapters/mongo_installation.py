@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from pydantic import SecretStr
 from pymongo import ReturnDocument
@@ -14,6 +14,8 @@ from orchx.errors import DriverError
 
 INSTALLATION: Final = Layout(name="installation")
 SECRET_ID: Final = "webhook-secret"  # noqa: S105  where it is, not what
+LOG: Final = "log"
+REPLACING: Final = "replacing"
 SLACK: Final = 1_000 * TURN_OFFSETS
 """How far short of its end a log may be told to be: Tansu tells where the last batch began."""
 
@@ -35,7 +37,7 @@ class MongoInstallation:
         installation = await self._connection.collection(INSTALLATION)
         with self._connection.translating():
             found = await installation.find_one_and_update(
-                {"_id": "log"},
+                {"_id": LOG},
                 {"$setOnInsert": mine},
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
@@ -46,7 +48,7 @@ class MongoInstallation:
             told = ", ".join(f"{key} was {there[key]!r} and is {mine[key]!r}" for key in differing)
             raise DriverError(
                 f"the database that {DATABASE} names was made from another log: {told} (see "
-                "ORCHX_KAFKA__TOPIC_PREFIX; partitions of a log that is in use cannot be added)"
+                "ORCHX_KAFKA__TOPIC_PREFIX; partitions are added by `orchx repartition`)"
             )
 
     async def webhook_secret(self) -> SecretStr | None:
@@ -67,6 +69,63 @@ class MongoInstallation:
                 return_document=ReturnDocument.AFTER,
             )
         return proposed if agreed is None else SecretStr(agreed["secret"])
+
+    async def bound(self) -> tuple[str, int] | None:
+        """Return the topic prefix and the number of partitions of the log; None: not bound yet."""
+        installation = await self._connection.collection(INSTALLATION)
+        with self._connection.translating():
+            found = await installation.find_one({"_id": LOG})
+        return None if found is None else (found["topic_prefix"], found["partitions"])
+
+    async def begin_replacing(self, heard: Mapping[int, int]) -> Mapping[int, int]:
+        """Note that the projections are being made anew; until `end_replacing` nobody may use them.
+
+        Args:
+            heard: up to where, of each partition, what records cause was done. Where a former
+                attempt was cut short, what it noted stays.
+
+        Returns:
+            what is noted.
+        """
+        mine = {str(partition): offset for partition, offset in heard.items()}
+        installation = await self._connection.collection(INSTALLATION)
+        with self._connection.translating():
+            found = await installation.find_one_and_update(
+                {"_id": REPLACING},
+                {"$setOnInsert": {"heard": mine}},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        return _heard(found or {"heard": mine})
+
+    async def replacing(self) -> Mapping[int, int] | None:
+        """Return what `begin_replacing` has noted, if that has not ended."""
+        installation = await self._connection.collection(INSTALLATION)
+        with self._connection.translating():
+            found = await installation.find_one({"_id": REPLACING})
+        return None if found is None else _heard(found)
+
+    async def end_replacing(self) -> None:
+        """Note that the projections can be used again."""
+        installation = await self._connection.collection(INSTALLATION)
+        with self._connection.translating():
+            await installation.delete_one({"_id": REPLACING})
+
+    async def check_whole(self) -> None:
+        """Check that no replacing was cut short.
+
+        Raises:
+            DriverError: one was.
+        """
+        if await self.replacing() is not None:
+            raise DriverError(
+                f"the database that {DATABASE} names is half made: run `orchx rebuild --replace`"
+                " again, which was cut short"
+            )
+
+
+def _heard(found: Mapping[str, Any]) -> Mapping[int, int]:
+    return {int(partition): offset for partition, offset in found["heard"].items()}
 
 
 def check_reach(archived: Mapping[int, int], ends: Mapping[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""Whether MongoDB has a primary that answers."""
+"""Whether MongoDB has a primary that answers, and the database is this engine's."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ class MongoProbe:
         self._connection = connection
 
     async def check(self) -> None:
-        """Return if the primary answers.
+        """Return if the primary answers, and the fence, if there is one, is open.
 
         Raises:
-            DriverError, Unavailable: it does not; the text names the setting.
+            DriverError, Unavailable: it does not, or is not; the text names the setting.
         """
         await self._connection.ping(TIMEOUT_S)
+        if self._connection.fence is not None:
+            await self._connection.fence()
 
     async def close(self) -> None:
         """Do nothing: the connection is others' too."""

@@ -25,6 +25,7 @@ PAGE_BYTES: Final = 16 * 1_048_576
 _NEWEST: Final = [("created_at_ms", DESCENDING), ("_id", DESCENDING)]
 WORKFLOWS: Final = Layout(
     name="workflows",
+    of_log=True,
     indexes=(
         IndexModel(_NEWEST, name="newest"),
         IndexModel([("status", ASCENDING), *_NEWEST], name="newest_of_status"),
@@ -37,7 +38,7 @@ WORKFLOWS: Final = Layout(
         IndexModel([("unfinished", ASCENDING)], name="unfinished", sparse=True),
     ),
 )
-OFFSETS: Final = Layout(name="workflow_offsets")  # of each partition, by its number
+OFFSETS: Final = Layout(name="workflow_offsets", of_log=True)  # of each partition, by its number
 
 _DATA: Final = {"_id": False, "data": True}
 _COUNT: Final[list[Document]] = [

@@ -124,6 +124,14 @@ class RedisConnection:
             async for key in client.scan_iter(match=pattern, count=SCANNED_KEYS):
                 yield key
 
+    async def values(self, keys: Sequence[str | bytes]) -> Sequence[bytes | None]:
+        """Return what stands at keys, which are all in one slot; None: nothing."""
+        async with self._calls:
+            with _calling():
+                client: Any = self._open()
+                found: Sequence[bytes | None] = await client.mget(keys)
+                return found
+
     async def unlink(self, keys: Sequence[str | bytes]) -> None:
         """Delete keys, which are all in one slot."""
         async with self._calls:

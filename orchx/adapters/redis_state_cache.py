@@ -89,7 +89,7 @@ return now
 """
 )
 
-_MARKER: Final = re.compile(rb"([^:]+):(\d{1,19}):(\d{1,19})")
+MARKER: Final = re.compile(rb"([^:]+):(\d{1,19}):(\d{1,19})")
 
 _Entry: TypeAlias = tuple[str, int, bytes]  # key, seconds to live, value
 
@@ -127,7 +127,7 @@ class RedisStateCache:
         lease = secrets.token_hex(8)
         keys = [self._marker(partition), *(self._entry(partition, key) for key in workflow_ids)]
         now_ms, text, *entries = await self._connection.run(_GET, keys, (lease, LEASE_MS))
-        marker = _MARKER.fullmatch(text or b"")
+        marker = MARKER.fullmatch(text or b"")
         if marker is None:
             return None
         generation, offset, at_ms = marker[1].decode(), int(marker[2]), int(marker[3])
@@ -135,7 +135,7 @@ class RedisStateCache:
             return None  # the server's clock was set back, so the age cannot be told
         found = {}
         for workflow_id, entry in zip(workflow_ids, entries, strict=True):
-            summary = _summary_in(entry, len(generation))
+            summary = summary_in(entry, len(generation))
             if summary is not None:
                 found[workflow_id] = summary
         lease = f"{generation}?{lease}"
@@ -177,7 +177,7 @@ class RedisStateCache:
         if partition is not None:
             await self._connection.unlink([self._marker(partition)])
             return
-        pattern = "{" + re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":*"
+        pattern = pattern_of(self._prefix)
         slots: defaultdict[bytes, list[str | bytes]] = defaultdict(list)
         async for key in self._connection.keys(pattern):
             keys = slots[key.partition(b"}")[0]]
@@ -239,13 +239,28 @@ class RedisStateCache:
             yield self._entry(partition, summary.workflow_id), ttl_s, value
 
     def _marker(self, partition: int) -> str:
-        return f"{{{self._prefix}:{partition}}}:upto"
+        return marker_of(self._prefix, partition)
 
     def _entry(self, partition: int, workflow_id: str) -> str:
-        return f"{{{self._prefix}:{partition}}}:wf:{workflow_id}"
+        return entry_of(self._prefix, partition, workflow_id)
 
 
-def _summary_in(entry: bytes | None, start: int) -> WorkflowSummary | None:
+def pattern_of(prefix: str) -> str:
+    """Return the pattern of all keys with a prefix, whatever characters it has."""
+    return "{" + re.sub(r"([*?\[\]\\^-])", r"\\\1", prefix) + ":*"
+
+
+def marker_of(prefix: str, partition: int) -> str:
+    """Return the key of a partition's marker."""
+    return f"{{{prefix}:{partition}}}:upto"
+
+
+def entry_of(prefix: str, partition: int, workflow_id: str) -> str:
+    """Return the key of a workflow's entry."""
+    return f"{{{prefix}:{partition}}}:wf:{workflow_id}"
+
+
+def summary_in(entry: bytes | None, start: int) -> WorkflowSummary | None:
     """Return what an entry holds; None: nothing, or what another release wrote."""
     if entry is None or entry[start : start + 1] != b"=":
         return None

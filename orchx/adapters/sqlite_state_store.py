@@ -38,7 +38,7 @@ SCHEMA: Final = (
         WHERE status NOT IN ('cancelled', 'completed', 'faulted')""",
     "CREATE TABLE projection (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL)",
 )
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "workflow_id",
     "status",
     "namespace",
@@ -50,9 +50,9 @@ _COLUMNS: Final = (
 )
 _UPSERT: Final = RowInsert(
     "workflows",
-    _COLUMNS,
+    COLUMNS,
     "ON CONFLICT (workflow_id) DO UPDATE SET "
-    + ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:]),
+    + ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:]),
 )
 
 _MOVE: Final = """

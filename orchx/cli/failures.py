@@ -39,6 +39,7 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 CLOSED_PIPE: Final = 141  # 128 + SIGPIPE
 
 DEBUG_VARIABLE: Final = "ORCHX_DEBUG"
+SETTING: Final = "ORCHX_"  # how the names of settings begin
 JSON_WANTED: Final = "orchx.json"  # in the context: errors shall be JSON too
 
 
@@ -139,6 +140,8 @@ def _hint_for(error: Exception) -> str:
             return error.hint
         case Overloaded() | TryLater() if not isinstance(error, Unavailable):
             return f"The server is busy: try again in {error.retry_after_s:g} s."
+        case Unavailable() if SETTING in str(error):  # one of the stores, not the server
+            return "`orchx doctor` with the same environment looks for the cause."
         case Unavailable():
             return (
                 "Is it running? `orchx up` starts one, --url or ORCHX_URL says where it is, "

@@ -32,6 +32,12 @@ class OrchxGroup(LazyGroup):
         "node-env": _command("node_env", _SERVER, "Print what `ray start` needs on each node."),
         "demo": _command("demo_command", _SERVER, "Start all of it, run example requests, report."),
         "doctor": _command("doctor", _SERVER, "Look for what is wrong, and say what to do."),
+        "rebuild": _command(
+            "rebuild", _SERVER, "Make what is made from the log once more, and compare."
+        ),
+        "repartition": _command(
+            "repartition", _SERVER, "Give the log another number of partitions."
+        ),
         "keys": _command("keys", _SERVER, "API keys of the server."),
         "version": _command("version", _SERVER, "Print the version."),
         "submit": _command("submit", _WORKFLOWS, "Submit a request."),

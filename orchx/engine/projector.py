@@ -77,22 +77,29 @@ class Projector:
         self._live_limit = live_limit
         self._turn = asyncio.Lock()
         self._offset: int | None = None  # None: to be read from the store
-        self._observed = 0  # up to here the observer has heard before a rebuild
         self._live: OrderedDict[str, LiveSummary] = OrderedDict()
         self.failure: str | None = None
         """Why the last step failed; nothing if it did not."""
         self.gaps = 0
         """Records that could not be applied because one before them is missing: a defect."""
 
-    async def step(self) -> int:
+    @property
+    def reached(self) -> int:
+        """Up to where the last step of this projector has projected; 0 before the first."""
+        return self._offset or 0
+
+    async def step(self, *, up_to: int | None = None) -> int:
         """Project one batch and return how many records it held; 0: nothing is left to do.
+
+        Args:
+            up_to: an offset that nothing is projected behind.
 
         Raises:
             DriverError, StorageFull, TryLater: a store or the observer failed; nothing is lost,
                 and the next step begins where this one did.
         """
         async with self._turn:
-            return await self._step()
+            return await self._step(up_to)
 
     async def run(self) -> NoReturn:
         """Project for ever: at once while there is something, else every interval."""
@@ -132,21 +139,6 @@ class Projector:
             offset = await self._store.offset(self._partition)
         return await distance(self._log, offset, self._partition)
 
-    async def rebuild(self) -> int:
-        """Drop the projection, replay the whole log, and return how many records that were.
-
-        The observer does not hear again what it has heard; if this is cut short, the next
-        process replays the rest, and its observer hears all of that.
-        """
-        async with self._turn:
-            self._observed = max(self._observed, await self._store.offset(self._partition))
-            self._forget()
-            await self._store.reset()
-            replayed = 0
-            while applied := await self._step():
-                replayed += applied
-            return replayed
-
     async def _catch_up(self) -> int:
         target = await self._log.last_offset(self._partition)
         while self._offset is None or self._offset < target:
@@ -157,7 +149,7 @@ class Projector:
                     break  # offsets may have holes; an empty tail is the end of the log
         return self._offset or 0
 
-    async def _step(self) -> int:
+    async def _step(self, up_to: int | None = None) -> int:
         saved = False
         try:
             if self._offset is None:
@@ -165,8 +157,10 @@ class Projector:
             records = await self._log.tail(
                 self._offset, limit=self._batch_limit, partition=self._partition
             )
+            if up_to is not None:
+                records = [record for record in records if record.offset <= up_to]
             if records:
-                await self._project(records, self._offset)
+                await self._project(records)
             saved = True
             self.failure = None
             return len(records)
@@ -185,7 +179,7 @@ class Projector:
         # One that was dropped is filled again; what is projected twice changes nothing.
         return min(offset, (await self._archive.offsets()).get(self._partition, 0))
 
-    async def _project(self, records: Sequence[Record], after_offset: int) -> None:
+    async def _project(self, records: Sequence[Record]) -> None:
         offset = records[-1].offset
         if self._archive is not None:
             await self._archive.add(records, offset=offset, partition=self._partition)
@@ -199,12 +193,8 @@ class Projector:
                 changed[record.workflow_id] = summary
                 accepted.append(record)
         self._report_gaps(live)
-        if self._observer is not None:
-            unheard = accepted
-            if self._observed > after_offset:
-                unheard = [record for record in accepted if record.offset > self._observed]
-            if unheard:
-                await self._observer.observe(unheard)
+        if self._observer is not None and accepted:
+            await self._observer.observe(accepted)
         frozen = [summary.freeze() for summary in changed.values()]
         await self._store.save(frozen, offset=offset, partition=self._partition)
         self._offset = offset

@@ -22,10 +22,17 @@ class KafkaInstallation:
     def __init__(self, services_file: Path, *, partitions: int, **kafka: object) -> None:
         self.settings = servers.stores(servers.apache_kafka(partitions=partitions, **kafka))
         self._services_file = services_file
-        self._environment = {
+        self.environment = {
             **servers.environment(self.settings),
             **{f"ORCHX_KAFKA__{name.upper()}": str(value) for name, value in kafka.items()},
         }
+
+    def move(self, topic_prefix: str, partitions: int) -> None:
+        """Have the topics elsewhere, for engines that are started from now on."""
+        self.environment["ORCHX_KAFKA__TOPIC_PREFIX"] = topic_prefix
+        changed = {"topic_prefix": topic_prefix, "partitions": partitions}
+        kafka = self.settings.kafka.model_copy(update=changed)
+        self.settings = self.settings.model_copy(update={"kafka": kafka})
 
     def engine(self, folder: Path, *, authentication: bool = False) -> ServerProcess:
         """Return one more engine, which is to be started."""
@@ -37,6 +44,6 @@ class KafkaInstallation:
                 *("--tasks", "tests.e2e.errand_functions"),
             ),
             authentication=authentication,
-            environment=self._environment,
+            environment=self.environment,
             settings=self.settings,
         )

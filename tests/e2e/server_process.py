@@ -90,6 +90,11 @@ class ServerProcess:
         """Whether it was started, and neither stopped nor killed since."""
         return self._process is not None
 
+    def change(self, environment: Mapping[str, str], settings: Settings) -> None:
+        """Have other settings from the next start on."""
+        self._environment = dict(environment)
+        self.settings = settings
+
     def start(self) -> float:
         """Start the server, wait until it takes requests, and return how long that took.
 

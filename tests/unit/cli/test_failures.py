@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from orchx.cli.failures import report
+from orchx.errors import Unavailable
 from tests.unit.cli.conftest import Api, Cli, workflow
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
@@ -48,6 +50,23 @@ def test_exit_codes_tell_whose_turn_it_is(
     assert f"error: it is {slug}" in result.stderr
     assert hint in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ("cannot reach http://127.0.0.1:8600", "Is it running? `orchx up` starts one"),
+        ("MongoDB is out of reach (see ORCHX_MONGODB__URI)", "`orchx doctor` with the same"),
+    ],
+)
+def test_a_store_that_is_out_of_reach_is_not_taken_for_the_server(
+    capsys: pytest.CaptureFixture[str], message: str, hint: str
+) -> None:
+    report(Unavailable(message))
+    told = capsys.readouterr().err.replace("\n", " ")
+    assert message in told
+    assert hint in told
+    assert ("orchx up" in told) == ("orchx up" in hint)
 
 
 def test_the_key_of_a_submission_that_may_have_been_taken_is_told(cli: Cli, api: Api) -> None:

@@ -315,22 +315,13 @@ async def test_the_loop_outlives_failing_stores() -> None:
     await asyncio.gather(loop, return_exceptions=True)
 
 
-async def test_rebuild_replays_the_log_and_tells_the_observer_nothing_twice() -> None:
-    log, store, ear = busy_log(), FakeStore(), Ear()
-    subject = projector(log, store, ear=ear)
-    await drain(subject)
-    store.rows["done-1"] = store.rows["asleep"]  # a projection gone wrong
-    log.add(simple_run("late"))
-    assert await subject.rebuild() == len(log.records)
-    assert store.rows == fold(log.records)
-    assert ear.heard == accepted(log.records)
-
-
-async def test_a_rebuild_cut_short_is_finished_by_the_next_process() -> None:
+async def test_nothing_is_projected_behind_the_offset_that_is_asked_for() -> None:
     log, store = busy_log(), FakeStore()
-    await drain(projector(log, store))
-    store.awaits.crash_at = store.awaits.count + 6
-    with pytest.raises(CrashError):
-        await projector(log, store).rebuild()
-    await drain(projector(log, store))
+    subject = projector(log, store)
+    middle = len(log.records) // 2
+    while await subject.step(up_to=middle):
+        pass
+    assert store.saved_offset == subject.reached == middle
+    assert store.rows == fold(log.records[:middle])
+    await drain(subject)
     assert store.rows == fold(log.records)

@@ -1,0 +1,1 @@
+"""What an operator does to the stores as a whole: verify, replace, repartition."""
