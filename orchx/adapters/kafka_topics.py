@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,8 @@ MESSAGE_BYTES_MAX: Final = 9 * 1_048_576  # a turn of 4 MiB and its escapes, wit
 COMMANDS_RETENTION_MS: Final = 14 * 86_400_000
 DEAD_LETTERS_RETENTION_MS: Final = 90 * 86_400_000
 TOPIC_WAIT_S: Final = 30.0
+TOPIC_PAUSE_S: Final = 0.1
+MISSING: Final = "is missing"
 FOR_EVER: Final = -1
 SEALED: Final = "0"
 """The largest message of a topic that takes none any more."""
@@ -90,7 +93,7 @@ def topic_deviations(admin: KafkaAdminClient, settings: KafkaSettings) -> Iterat
     """
     there = existing_topics(admin, settings)
     wanted = _wanted(there, settings)
-    yield from (f"{name} is missing" for name in wanted if name not in there)
+    yield from (f"{name} {MISSING}" for name in wanted if name not in there)
     found = {name: one for name, one in wanted.items() if name in there}
     if found:
         yield from _deviations(admin, found, settings)
@@ -122,8 +125,13 @@ def _ensure(admin: KafkaAdminClient, settings: KafkaSettings) -> None:
     there = _partitions(admin, names)
     wanted = _wanted(there, settings)
     _make(admin, {name: wanted[name] for name in names if name not in there}, settings)
+    until_s = time.monotonic() + TOPIC_WAIT_S
     admin.wait_for_topics(list(names), timeout_ms=TOPIC_WAIT_S * 1000)
     found = list(_deviations(admin, wanted, settings))
+    # Of several brokers the next one that is asked may not have heard of them.
+    while any(line.endswith(MISSING) for line in found) and time.monotonic() < until_s:
+        time.sleep(TOPIC_PAUSE_S)
+        found = list(_deviations(admin, wanted, settings))
     if found:
         raise DriverError(
             "topics of Kafka are not as orchx needs them (ORCHX_KAFKA__TOPIC_PREFIX is "
@@ -171,7 +179,7 @@ def _deviations(
     for topic in admin.describe_topics(list(wanted)):
         name, partitions = topic["name"], topic["partitions"]
         if topic["error_code"] == _MISSING:  # since a moment ago
-            yield f"{name} is missing"
+            yield f"{name} {MISSING}"
             continue
         if len(partitions) != wanted[name].partitions:
             yield _line(name, "partitions", len(partitions), wanted[name].partitions)
