@@ -89,10 +89,15 @@ class TypeCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The result of the audit; `switches` to other services, in all workflows."""
+    """The result of the audit.
+
+    `errors`: with which error how many requests ended; `switches` to other services, in all
+    workflows.
+    """
 
     by_type: Mapping[str, TypeCounts]
     findings: tuple[Finding, ...]
+    errors: Mapping[str, int]
     switches: int
 
     def count(self, kind: Kind) -> int:
@@ -165,6 +170,7 @@ def audit(
     return Account(
         by_type=_by_type(acknowledged, logs),
         findings=tuple(findings),
+        errors=_errors(acknowledged, logs),
         switches=sum(found.switches for found in logs.values()),
     )
 
@@ -286,6 +292,15 @@ def _by_type(
             durations_ms=tuple(log.ended_ms - request.submitted_ms for request, log in over),
         )
     return counts
+
+
+def _errors(acknowledged: Sequence[Acknowledged], logs: Mapping[str, Logged]) -> Counter[str]:
+    ended = (logs.get(request.workflow_ids[0]) for request in acknowledged)
+    return Counter(
+        _ending(log)
+        for log in ended
+        if log is not None and log.endings[:1] not in ((), (COMPLETED,))
+    )
 
 
 def _retries(log: Logged, logs: Mapping[str, Logged]) -> int:

@@ -32,6 +32,12 @@ def print_report(screen: Console, account: Account, survived: Survived) -> None:
     """Print the summary for people."""
     screen.print()
     screen.print(_table(account))
+    if account.errors:
+        errors = ", ".join(f"{count} {name}" for name, count in sorted(account.errors.items()))
+        screen.print(
+            "[bold]Failed as designed[/]: the answer to these requests is no, and their"
+            f" workflows end with it: {escape(errors)}."
+        )
     screen.print(
         f"[bold]Survived[/]: {in_words(survived.injected)}; {survived.resubmitted} requests sent"
         f" twice, {survived.late} answers given too late. The agent turned to another service"
@@ -81,6 +87,7 @@ def report_document(account: Account, survived: Survived) -> dict[str, Any]:
         "resubmitted": survived.resubmitted,
         "switches": account.switches,
         "lateAnswers": survived.late,
+        "errors": dict(account.errors),
         "findings": [
             {"kind": one.kind, "text": one.text, "count": one.count} for one in account.findings
         ],

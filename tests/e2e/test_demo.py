@@ -103,6 +103,9 @@ def test_a_whole_run_loses_and_doubles_nothing() -> None:
     assert re.search(r"[1-9]\d* answers given too late", said)
     for fault in ("dead service", "hanging call", "lost answer", "429", "503"):
         assert re.search(rf"{fault} \([1-9]", said), fault
+    told = re.search(r"Failed as designed: .* end with it: ([^.]+)\.", said)
+    assert told is not None, said
+    assert sum(map(int, re.findall(r"(\d+) [a-z-]+", told[1]))) == failed
     assert run.returncode == 0
 
 
@@ -257,7 +260,7 @@ def test_an_end_that_was_not_meant_is_found() -> None:
     account = books(logs=(failed, CHILD_LOG), webhooks=(STARTED, fault))
 
     assert counts(account) == {"unexpected": 1}
-    assert account.total("failed") == 1
+    assert (account.total("failed"), account.errors) == (1, {"communication": 1})
 
 
 def test_the_cases_hold_every_variant_and_can_be_drawn_again(seed: int) -> None:
