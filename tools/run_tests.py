@@ -1,7 +1,7 @@
 """Run the tests layer by layer, fastest first, and end with one summary of them all.
 
-Pure tests share the cores; tests that start servers and Ray run one at a time, so that they
-do not starve each other. Every layer runs, also after a failure.
+Tests share the cores; only those that start Ray run one at a time, so that they do not starve
+each other. Every layer runs, also after a failure.
 
 They run against Redis, MongoDB and Kafka of their own, which are started first and stopped at
 the end; one that the environment names already (ORCHX_TEST_REDIS, ..._MONGODB, ..._KAFKA) is
@@ -42,18 +42,29 @@ OUTCOMES = ("failed", "passed", "skipped", "xfailed", "errors")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A part of the tests that runs in one pytest process (or one per core)."""
+    """A part of the tests that runs in one pytest process, or one per core.
+
+    Those by one process `whole` files at a time where tests of a file share what is dear.
+    """
 
     name: str
     folders: tuple[str, ...]
     is_parallel: bool
+    whole_files: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What pytest is told of it."""
+        workers = "auto" if self.is_parallel else "0"
+        return ("-n", workers, *(("--dist", "loadfile") if self.whole_files else ()))
 
 
 CLUSTER = Layer(name="cluster", folders=("cluster",), is_parallel=False)
 LAYERS: tuple[Layer, ...] = (
     Layer(name="core", folders=("unit", "contract", "property"), is_parallel=True),
     Layer(name="simulation", folders=("simulation",), is_parallel=True),
-    Layer(name="system", folders=("integration", "e2e"), is_parallel=False),
+    Layer(name="servers", folders=("integration",), is_parallel=True, whole_files=True),
+    Layer(name="system", folders=("actors", "e2e"), is_parallel=False),
 )
 
 
@@ -120,8 +131,7 @@ def run_layer(
     print(f"--- {layer.name}: {shown}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
-        workers = "auto" if layer.is_parallel else "0"
-        command = [sys.executable, "-m", "pytest", "-q", "-n", workers, f"--junitxml={report}"]
+        command = [sys.executable, "-m", "pytest", "-q", *layer.options, f"--junitxml={report}"]
         status = subprocess.run(
             [*command, *arguments, *folders], cwd=ROOT, env=environ, check=False
         ).returncode

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -17,13 +15,12 @@ from orchx.adapters.file_key_store import FileKeyStore
 from orchx.adapters.kafka_topics import ensure_topics
 from orchx.serve.api_keys import ApiKeys, create_api_key
 from orchx.serve.application import build_application
-from orchx.settings import HttpSettings, Settings
+from orchx.settings import HttpSettings
 from tests import servers
 from tests.integration.kafka_installation import PARTITIONS, Installation
 from tests.unit.serve.fake_gateway import FakeGateway
 
 START_TIMEOUT_S = 10
-_namespaces = itertools.count(1)
 
 
 class _Server(uvicorn.Server):
@@ -70,26 +67,6 @@ def api_url(_key_file: Path) -> Iterator[str]:
         thread.join(START_TIMEOUT_S)
         listener.close()
         structlog.reset_defaults()
-
-
-@pytest.fixture(scope="session")
-def _ray() -> Iterator[None]:
-    """One Ray for all tests: starting it takes longer than most of them."""
-    # Not at the top: what needs no Ray does not wait for its import.
-    import ray
-
-    from orchx.actors.cluster import start_ray
-
-    assert "RAY_ADDRESS" not in os.environ, "these tests start a Ray of their own"
-    start_ray(Settings(namespace="tests"))
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture
-def ray_namespace(_ray: None) -> str:
-    """A Ray namespace that no other test uses."""
-    return f"test-{next(_namespaces)}"
 
 
 @pytest.fixture

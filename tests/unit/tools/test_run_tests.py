@@ -222,3 +222,11 @@ def test_a_server_that_ended_during_the_tests_is_told(
 
     # The fakes' process is none that lives.
     assert "servers: Fake redis ended by itself: out of memory" in capfd.readouterr().out
+
+
+def test_a_layer_says_how_its_tests_share_the_cores() -> None:
+    alone = Layer(name="e2e", folders=("e2e",), is_parallel=False)
+    files = Layer(name="servers", folders=("integration",), is_parallel=True, whole_files=True)
+
+    assert alone.options == ("-n", "0")
+    assert files.options == ("-n", "auto", "--dist", "loadfile")

@@ -198,7 +198,7 @@ async def test_two_engines_side_by_side_do_not_see_each_other(
             ends = [await _answer(here, ids[0], "here"), await _answer(there, ids[1], "there")]
             assert [end.output for end in ends] == [{"answer": "here"}, {"answer": "there"}]
             for gateway, workflow_id in ((here, ids[0]), (there, ids[1])):
-                assert (await gateway.ready()).ready  # the projection has caught up, too
+                await gateway.show_aged(workflow_id, strong=True)  # waits for the projection
                 page = await gateway.list(Filter())
                 assert [workflow.workflow_id for workflow in page.workflows] == [workflow_id]
     finally:
