@@ -48,8 +48,11 @@ def api_key(_key_file: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def api_url(_key_file: Path) -> Iterator[str]:
-    """The API over a fake engine, served by uvicorn on a free port."""
+def api_url(_key_file: Path, api_key: str) -> Iterator[str]:
+    """The API over a fake engine, served by uvicorn on a free port.
+
+    The key is there before: a server hears of a new one within a second, not at once.
+    """
     # Thousands of refusals, each logged at debug level, would hide the report.
     quiet = structlog.make_filtering_bound_logger(logging.WARNING)
     structlog.configure(wrapper_class=quiet)
