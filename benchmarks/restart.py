@@ -127,12 +127,12 @@ async def measure(server: Server, waiting: int, epochs: Mapping[str, int]) -> Re
     said = server.start()
     ray_up_s = time.monotonic() - (float(said["startedS"]) - float(said["rayS"]))
     async with server.client() as client:
-        await _submit(client, "approval", 1)
+        await _submit(client, "errand", 1)  # it does not end, and nobody waits for it
         served_s = time.monotonic() - ray_up_s
         await _until_taken_up(client, epochs)
         running_s = time.monotonic() - ray_up_s
         await client.broadcast("com.example.decision", {"approved": True})
-        await _until_are(client, "approval", "completed", waiting + 1)
+        await _until_are(client, "approval", "completed", waiting)
         woken_s = time.monotonic() - ray_up_s
     return Report(
         waiting=waiting,
@@ -174,12 +174,13 @@ async def _until_taken_up(client: AsyncClient, epochs: Mapping[str, int]) -> Non
 
 
 async def _epochs(client: AsyncClient, limit: int) -> Mapping[str, int]:
-    listed = client.list(status=["running"], namespace="waiting", name="errand", limit=limit)
+    listed = client.list(status=["running"], namespace="waiting", name="errand", limit=limit + 1)
     return {workflow.id: workflow.epoch async for workflow in listed}
 
 
 def main() -> int:
     """Start what is needed, measure, print; returns the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing stays behind
     parser = argparse.ArgumentParser(prog="python -m benchmarks.restart", description=__doc__)
     parser.add_argument("--profile", choices=PROFILES, default="embedded")
     parser.add_argument("--waiting", type=int, default=10_000)
