@@ -35,8 +35,8 @@ def print_report(screen: Console, account: Account, survived: Survived) -> None:
     if account.errors:
         errors = ", ".join(f"{count} {name}" for name, count in sorted(account.errors.items()))
         screen.print(
-            "[bold]Failed as designed[/]: the answer to these requests is no, and their"
-            f" workflows end with it: {escape(errors)}."
+            "[bold]Failed as designed[/]: the answer to these requests is no, or none in time, and"
+            f" their workflows end with it: {escape(errors)}."
         )
     screen.print(
         f"[bold]Survived[/]: {in_words(survived.injected)}; {survived.resubmitted} requests sent"
