@@ -45,7 +45,8 @@ FAULT = Fault(type="https://example.com/broken", status=500)
 class World:
     """A reporter and what it stands on; `restart` gives it a successor."""
 
-    def __init__(self, *, batch_limit: int = 5, concurrency: int = 8) -> None:
+    def __init__(self, *, batch_limit: int = 5, concurrency: int = 8, alone: bool = True) -> None:
+        self.alone = alone
         self.awaits = Awaits()
         self.log = FakeLog(self.awaits)
         self.deliveries = FakeDeliveries(self.awaits)
@@ -67,6 +68,7 @@ class World:
             self.sender,
             self.clock,
             self.settings,
+            alone=self.alone,
             draw=lambda: 0.5,
             batch_limit=self.batch_limit,
         )
@@ -419,3 +421,22 @@ async def test_lag_is_what_is_left_to_read(world: World) -> None:
     assert await world.reporter.lag() == 13
     await world.collect()
     assert await world.reporter.lag() == 0
+
+
+async def test_of_several_engines_one_reports_and_stops_before_the_group_gives_its_place_away() -> (
+    None
+):
+    world = World(alone=False)
+    half_session_s = world.settings.kafka.session_timeout_ms / 2_000
+    async with world.running():
+        await world.log.append(eventful("wf-1", OUTCOME))
+        world.reporter.serve([1, 2])
+        await world.clock.advance(5.0)
+        assert world.deliveries.of("wf-1") == []
+        world.reporter.serve([0, 1])
+        await world.clock.advance(half_session_s - 1)
+        assert len(world.sender.sent) == 1
+        await world.clock.advance(2.0)  # it was not told again: the Dispatcher may be frozen
+        await world.log.append(eventful("wf-2", OUTCOME))
+        await world.clock.advance(5.0)
+        assert world.deliveries.of("wf-2") == []
