@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 
-from tests.chaos import disks, process_cut, report
+from tests.chaos import disks, process_cut, report, servers_on_machines
 from tests.chaos.network import PREFIX, is_permitted, network, standing_on
 from tests.chaos.row_run import Result, run_row
 from tests.chaos.rows import ROWS, Row
@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: list[Result] = []
     servers = ""
     try:
+        with tempfile.TemporaryDirectory() as prepared:
+            servers_on_machines.obtain(Path(prepared))
         with network(MACHINES), _run_folder() as folder, standing_on(CLIENT):
             servers = _run(rows, folder, options, results)
     except BlockingIOError:

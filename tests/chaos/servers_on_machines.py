@@ -18,7 +18,7 @@ from tools.services.mongodb_server import MongodbServer
 from tools.services.processes import is_alive
 from tools.services.redis_server import RedisServer
 from tools.services.running import SERVICES, Running, start_all
-from tools.services.server import Launch, Server
+from tools.services.server import Launch, Server, UnobtainableError
 
 BROKERS = tuple(Machine(name=f"broker-{n}", address=f"10.203.0.{10 + n}") for n in (1, 2, 3))
 MONGODBS = tuple(Machine(name=f"mongo-{n}", address=f"10.203.0.{20 + n}") for n in (1, 2, 3))
@@ -115,6 +115,29 @@ def settings_of(label: str) -> Settings:
         ),
         redis=RedisSettings(url=SecretStr(f"redis://{REDIS.address}:{_REDIS_PORT}/0")),
     )
+
+
+def obtain(folder: Path) -> None:
+    """Have the programs of all servers; the machines in the namespaces reach nothing to get them.
+
+    Args:
+        folder: for what their preparation writes.
+
+    Raises:
+        RuntimeError: one cannot be had; which, and why, is in the message.
+    """
+    kafka = KafkaServer(
+        port=_KAFKA_PORT, controller_port=_CONTROLLER_PORT, libraries=SERVICES / "kafka-libs"
+    )
+    for server in (kafka, MongodbServer(port=_MONGODB_PORT), RedisServer(port=_REDIS_PORT)):
+        own = folder / server.name
+        own.mkdir(parents=True)
+        try:
+            launch = server.prepare(own)
+        except UnobtainableError as error:
+            raise RuntimeError(f"{server.name} cannot be had: {error}") from error
+        if server is kafka and not launch.description.startswith("Apache"):
+            raise RuntimeError(f"three brokers need Apache Kafka; here is {launch.description}")
 
 
 def start_members(folder: Path, clocks: Mapping[str, Clock]) -> list[Member]:
