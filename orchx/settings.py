@@ -122,6 +122,9 @@ class WebhookSettings(_Section):
     give_up_after_s: float = Field(86_400.0, gt=0)
     first_delay_ms: int = Field(1_000, ge=1)
     concurrency: int = Field(32, ge=1)
+    collect_interval_ms: int = Field(
+        200, ge=1, description="between looks at the log for what is to be reported"
+    )
 
 
 class RetentionSettings(_Section):

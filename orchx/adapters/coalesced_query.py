@@ -1,45 +1,46 @@
-"""One query for all who ask at the same time."""
+"""One query, or one piece of work, for all who ask at the same time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class CoalescedQuery(Generic[Result]):
-    """Asks on behalf of everyone who comes while the last query runs.
+class Coalesced(Generic[Item, Result]):
+    """Works on behalf of everyone who comes while the last piece of work is done.
 
-    Nobody gets the result of a query that began before the call: what was there by then is
-    in it. `ask` gets the keys of all callers, and each caller the result for all of them.
+    Nobody gets the result of work that began before the call: what was there by then is
+    in it. `work` gets the items of all callers, and each caller the result for all of them.
     """
 
-    def __init__(self, ask: Callable[[frozenset[str]], Awaitable[Result]]) -> None:
-        self._ask = ask
+    def __init__(self, work: Callable[[Sequence[Item]], Awaitable[Result]]) -> None:
+        self._work = work
         self._running: asyncio.Task[Result] | None = None
         self._next: asyncio.Task[Result] | None = None
-        self._keys: set[str] = set()
+        self._items: list[Item] = []
 
-    async def get(self, keys: Iterable[str] = ()) -> Result:
-        """Return the result of a query that began after this call; raises what it raises."""
-        self._keys.update(keys)
+    async def join(self, items: Iterable[Item] = ()) -> Result:
+        """Return the result of work that began after this call; raises what it raises."""
+        self._items.extend(items)
         if self._next is None:
-            self._next = asyncio.create_task(self._query_after(self._running))
+            self._next = asyncio.create_task(self._work_after(self._running))
             self._next.add_done_callback(self._forget)
-        # One caller's leaving must not end the query of the others.
+        # One caller's leaving must not end the work of the others.
         return await asyncio.shield(self._next)
 
-    async def _query_after(self, before: asyncio.Task[Result] | None) -> Result:
+    async def _work_after(self, before: asyncio.Task[Result] | None) -> Result:
         if before is not None and not before.done():
             await asyncio.wait((before,))
         self._running, self._next = self._next, None
-        keys, self._keys = frozenset(self._keys), set()
-        return await self._ask(keys)
+        items, self._items = self._items, []
+        return await self._work(items)
 
     async def close(self) -> None:
-        """Wait until nothing is asked any more."""
+        """Wait until nothing is done any more."""
         while (task := self._next or self._running) is not None and not task.done():
             await asyncio.wait((task,))
 
@@ -48,3 +49,14 @@ class CoalescedQuery(Generic[Result]):
             self._running = None  # an error would keep alive all that was at hand
         if not task.cancelled():
             task.exception()  # heard, though all callers may have left
+
+
+class CoalescedQuery(Coalesced[str, Result]):
+    """Asks once for the keys of everyone who comes while the last query runs."""
+
+    def __init__(self, ask: Callable[[frozenset[str]], Awaitable[Result]]) -> None:
+        super().__init__(lambda keys: ask(frozenset(keys)))
+
+    async def get(self, keys: Iterable[str] = ()) -> Result:
+        """Return the result of a query that began after this call; raises what it raises."""
+        return await self.join(keys)

@@ -29,6 +29,7 @@ from orchx.errors import Bug, DriverError, OrchxError, Unavailable
 from orchx.settings import KafkaSettings
 
 POLL_WAIT_MS: Final = 200
+PACE_S: Final = 0.05  # after a poll that brought something, unless somebody waits for more
 SAVE_INTERVAL_S: Final = 1.0
 RESTORE_PAGE: Final = 500
 ARRIVALS_WAIT_S: Final = 1.0
@@ -70,6 +71,8 @@ class CommandFeed:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._progress = asyncio.Event()
+        self._hurried = asyncio.Event()  # set while somebody waits until all is read
+        self._catching_up = 0
         self._failure: OrchxError | None = None
         self._missed = 0
         self._saved: dict[int, int] = {}  # of each partition, as of which of its changes
@@ -155,6 +158,8 @@ class CommandFeed:
         """
         self.start()
         ends = await self._ends.get()
+        self._catching_up += 1
+        self._hurried.set()
         try:
             async with asyncio.timeout(CATCH_UP_TIMEOUT_S) as patience:
                 left = self.window.unread(ends)
@@ -169,6 +174,10 @@ class CommandFeed:
                 f"nothing of {self._topic} was read for {CATCH_UP_TIMEOUT_S:g} s; are the brokers "
                 "of ORCHX_KAFKA__BOOTSTRAP_SERVERS up?"
             ) from error
+        finally:
+            self._catching_up -= 1
+            if not self._catching_up:
+                self._hurried.clear()
         return ends
 
     def start(self) -> None:
@@ -217,6 +226,7 @@ class CommandFeed:
         convert = partial(receive, partitions=len(await self._reader.partitions()))
         self._reassigned, held = True, False
         while not self._closing:
+            came = False
             async with self._between_polls:
                 if self._reassigned:
                     await self._reader.follow(self.window.next_offsets())
@@ -229,16 +239,14 @@ class CommandFeed:
                     self.window.take(batch.items, batch.next_offsets)
                     self._failure = None
                     self._report(batch.items)
+                    came = bool(batch.items)
             self._signal()
             if time.monotonic() - self._saved_at_s >= SAVE_INTERVAL_S:
                 await self._save_or_warn()
             if not self.window.next_offsets():
-                await self._wait_for_partitions()
-
-    async def _wait_for_partitions(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_WAIT_MS / 1000):
-                await self._progress.wait()
+                await _wait(self._progress, POLL_WAIT_MS / 1000)
+            elif came:
+                await _wait(self._hurried, PACE_S)
 
     def _report(self, received: Sequence[Received]) -> None:
         """Log what was left out; the indexer keeps copies of what is poisoned."""
@@ -280,3 +288,9 @@ class CommandFeed:
         """Have those who wait look again."""
         self._progress.set()
         self._progress = asyncio.Event()
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()

@@ -57,7 +57,9 @@ class KafkaEventLog:
         self._tail = KafkaLogTail(settings, self._ends, on_poison)
         self._follower = KafkaLogFollower(settings, self._ends, archive)
         self._histories = KafkaLogHistories(self._follower.window, archive)
-        self._appender = KafkaLogAppender(settings, self._writer, self._ends, self._tail.reaches)
+        self._appender = KafkaLogAppender(
+            settings, self._writer, self._ends, self._tail.reaches, self._follower.wrote
+        )
         self._claims = KafkaClaims(self._appender, self._follower, self._histories, self._plans)
         self._closed = False
 

@@ -20,12 +20,23 @@ class KafkaLogAppender:
         writer: KafkaWriter,
         ends: EndOffsets,
         reaches: Callable[[Mapping[int, int]], None],
+        wrote: Callable[[EncodedTurn, int, int], None],
     ) -> None:
-        """Write with `writer`; `reaches` hears where partitions end at least."""
+        """Write with `writer`.
+
+        Args:
+            settings: say what the topic is called.
+            writer: with which turns are written.
+            ends: asks where partitions end.
+            reaches: hears where partitions end at least.
+            wrote: hears of each turn that is durable, with its partition and Kafka offset, in
+                the order of the partition.
+        """
         self._topic = Topics(settings.topic_prefix).events
         self._writer = writer
         self._ends = ends
         self._reaches = reaches
+        self._wrote = wrote
         self.own_ends: dict[int, int] = {}
         """Kafka's offset behind the last turn that this process wrote, by partition."""
 
@@ -62,7 +73,11 @@ class KafkaLogAppender:
             )
             for turn in turns
         ]
-        offsets = await self._writer.send(records)
+
+        def landed(place: int, offset: int) -> None:
+            self._wrote(turns[place], records[place].partition, offset)
+
+        offsets = await self._writer.send(records, landed)
         places = [(r.partition, offset) for r, offset in zip(records, offsets, strict=True)]
         for partition, offset in places:
             self.own_ends[partition] = max(offset + 1, self.own_ends.get(partition, 0))

@@ -15,7 +15,14 @@ from orchx.adapters.kafka_connection import Topics
 from orchx.adapters.kafka_end_offsets import EndOffsets
 from orchx.adapters.kafka_log_reader import Batch, KafkaLogReader
 from orchx.adapters.kafka_log_window import LogWindow
-from orchx.adapters.kafka_records import TURN_OFFSETS, PoisonedTurn, turn_of
+from orchx.adapters.kafka_records import (
+    TURN_OFFSETS,
+    EncodedTurn,
+    PoisonedTurn,
+    Turn,
+    landed_turn,
+    turn_of,
+)
 from orchx.errors import DriverError, OrchxError, StorageFull, TryLater, Unavailable
 from orchx.ports.archive import Archive
 from orchx.settings import KafkaSettings
@@ -24,6 +31,10 @@ REACH_S: Final = 10.0
 TRIM_S: Final = 1.0
 REST_S: Final = 5.0  # a partition that nobody has asked for so long is not read
 RESUME_SHARE: Final = 0.8  # of the window, below which reading goes on
+READ_S: Final = 1.0  # after somebody waited for what others wrote, everything is read for so long
+OWN_BYTES_MAX: Final = 4 * 1_048_576  # written by this process behind what is still to be read
+
+_NONE: Final[dict[int, Turn]] = {}  # of a partition that this process has not written to
 
 logger = structlog.get_logger(__name__)
 
@@ -34,6 +45,10 @@ class KafkaLogFollower:
     It starts on first use, where the archive ends; without an archive, at the beginning. A
     partition that nobody asks for is not read; when it is wanted again, what the archive has
     got meanwhile is passed over. So a process pays for what it needs, however many there are.
+
+    What this process writes right behind what is in the window needs not be read either: its
+    offset says that nothing stands between. As long as nobody waits for anything else, the
+    log is only looked at now and then, for what others may have written.
     """
 
     def __init__(
@@ -52,6 +67,9 @@ class KafkaLogFollower:
         self._rest_s = rest_s
         self._wanted_s: dict[int, float] = {}  # when each partition was last asked for
         self._resting: set[int] = set()
+        self._own: dict[int, dict[int, Turn]] = {}  # written behind the window's end, by offset
+        self._own_bytes = 0
+        self._read_until_s = 0.0
         self._stands: dict[int, int] = {}  # counts the seeks of each partition
         topic = Topics(settings.topic_prefix).events
         self._reader = KafkaLogReader(settings, topic, "follower", self)
@@ -88,6 +106,8 @@ class KafkaLogFollower:
             entry = (targets[partition], next(self._order), future)
             heapq.heappush(self._waiting.setdefault(partition, []), entry)
             futures.append(future)
+        self._read_until_s = loop.time() + READ_S
+        self._reader.known = None
         self._reader.hurry(urgent=True)
         try:
             async with asyncio.timeout(REACH_S):
@@ -105,21 +125,60 @@ class KafkaLogFollower:
         for batch in batches:
             if batch.stand != self._stands[batch.partition]:
                 continue  # read before a seek
+            position = self._positions[batch.partition]
             for message in batch.messages:
+                if message.offset < position:
+                    continue  # this process wrote it
+                self._forget_own(batch.partition, message.offset)
                 try:
                     self.window.add(turn_of(message, partitions=partitions))
                 except PoisonedTurn as error:
                     self.skipped += 1
                     place = f"{message.topic}/{message.partition} at {message.offset}"
                     logger.warning("record skipped", place=place, reason=str(error))
-            self._positions[batch.partition] = batch.following
-            self._wake(batch.partition, batch.following)
-        self._reader.hurry(urgent=any(self._waiting.values()))
+            self._advance(batch.partition, max(position, batch.following))
+        self._mind_fullness()
+        self._rest()
+        if asyncio.get_running_loop().time() > self._read_until_s:
+            self._reader.known = self._positions
+
+    def wrote(self, turn: EncodedTurn, partition: int, offset: int) -> None:
+        """Take a turn that this process wrote, once it is durable; not needed for what is read."""
+        position = self._positions.get(partition)
+        if position is None or offset < position or self._full or partition in self._resting:
+            return
+        try:
+            landed = landed_turn(turn, partition=partition, offset=offset)
+        except PoisonedTurn:
+            return  # it is read, and skipped, as everywhere
+        self._own.setdefault(partition, {})[offset] = landed
+        self._own_bytes += len(landed.value)
+        self._advance(partition, position)
+        if self._own_bytes > OWN_BYTES_MAX:
+            self._own.clear()
+            self._own_bytes = 0
+        self._mind_fullness()
+
+    def _advance(self, partition: int, position: int) -> None:
+        """Be at a position, or further: behind what this process wrote there."""
+        while (turn := self._forget_own(partition, position)) is not None:
+            self.window.add(turn)
+            position += 1
+        self._positions[partition] = position
+        if self._wake(partition, position):
+            self._reader.hurry(urgent=any(self._waiting.values()))
+
+    def _forget_own(self, partition: int, offset: int) -> Turn | None:
+        turn = self._own.get(partition, _NONE).pop(offset, None)
+        if turn is not None:
+            self._own_bytes -= len(turn.value)
+        return turn
+
+    def _mind_fullness(self) -> None:
         if not self._full and self.window.bytes > self._settings.window_bytes:
             self._full = True
             logger.warning("reading pauses", reason=self._why_late())
             self._reader.pause(list(self._positions), paused=True)
-        self._rest()
 
     def failed(self, error: OrchxError) -> None:
         """Remember why nothing comes in, for those who wait in vain."""
@@ -216,19 +275,24 @@ class KafkaLogFollower:
             offset = archived.get(partition, 0) // TURN_OFFSETS
             if offset > self._positions[partition]:
                 self._stands[partition] += 1
-                self._positions[partition] = offset
                 self.window.restart(partition, offset)
-                self._wake(partition, offset)
+                for own in list(self._own.get(partition, ())):
+                    self._forget_own(partition, own)
+                self._advance(partition, offset)
                 self._reader.seek(partition, offset, self._stands[partition])
             if not self._full:
                 self._reader.pause([partition], paused=False)
 
-    def _wake(self, partition: int, position: int) -> None:
+    def _wake(self, partition: int, position: int) -> bool:
+        """Wake who waits for no more than this position; return whether anybody did."""
         waiting = self._waiting.get(partition)
+        woken = False
         while waiting and waiting[0][0] <= position:
             future = heapq.heappop(waiting)[-1]
+            woken = True
             if not future.done():
                 future.set_result(None)
+        return woken
 
     def _forget_given_up(self, partitions: Sequence[int]) -> None:
         for partition in partitions:

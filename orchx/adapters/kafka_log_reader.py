@@ -20,6 +20,7 @@ from orchx.settings import KafkaSettings
 
 POLL_MS: Final = 200  # how late a change of plan is noticed while nothing comes in
 PACE_S: Final = 0.02  # between polls while nobody waits: fewer, larger ones cost less
+KNOWN_PACE_S: Final = 0.25  # the same while what comes is known from elsewhere
 ASLEEP_S: Final = 60.0  # between looks at a reader of which nobody wants anything
 RECORDS_PER_POLL: Final = 1_000
 FETCH_BYTES: Final = 16 * 1_048_576
@@ -63,8 +64,25 @@ class KafkaLogReader:
     take effect at the thread's next turn.
     """
 
-    def __init__(self, settings: KafkaSettings, topic: str, role: str, receiver: Receiver) -> None:
-        """Read nothing yet; `role` is to be found in the broker's logs."""
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        role: str,
+        receiver: Receiver,
+        *,
+        pace_s: float = PACE_S,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            settings: where Kafka is.
+            topic: what is read.
+            role: is to be found in the broker's logs.
+            receiver: who gets it.
+            pace_s: between polls while nobody waits, if nobody says `go_on`.
+        """
+        self._pace_s = pace_s
         self._settings = settings
         self._topic = topic
         self._role = role
@@ -82,6 +100,11 @@ class KafkaLogReader:
         self._stopping = False
         self.urgent = False
         """Whether somebody waits for what is read: it is then read at once."""
+        self.known: Mapping[int, int] | None = None
+        """Up to where each partition is known without being read, if that is so just now.
+
+        It is then read rarely, from there on. The loop may change what is in it at any time.
+        """
 
     def start(self, offsets: Mapping[int, int], *, paused: Sequence[int] = ()) -> None:
         """Start to read each partition from its offset on; those `paused` later."""
@@ -99,6 +122,10 @@ class KafkaLogReader:
         self.urgent = urgent
         if urgent:
             self._nudge.set()
+
+    def go_on(self) -> None:
+        """Read what there is by now, and do not wait until the pause is over."""
+        self._nudge.set()
 
     def seek(self, partition: int, offset: int, stand: int) -> None:
         """Go on at another offset; batches with an older `stand` are to be thrown away."""
@@ -195,6 +222,8 @@ class KafkaLogReader:
                 consumer.close(autocommit=False, timeout_ms=CLOSE_S * 1000)
 
     def _poll(self, consumer: KafkaConsumer) -> None:
+        if self.known is not None and not self.urgent:
+            self._pass_over(consumer, self.known)
         _unpark(consumer)
         polled = consumer.poll(timeout_ms=POLL_MS)
         self._failing = False
@@ -213,7 +242,13 @@ class KafkaLogReader:
             self._handed_bytes += size
             self._post(self._hand_over, batches, size)
             if not self.urgent:
-                self._nudge.wait(PACE_S)
+                self._nudge.wait(self._pace_s if self.known is None else KNOWN_PACE_S)
+
+    def _pass_over(self, consumer: KafkaConsumer, known: Mapping[int, int]) -> None:
+        for partition, offset in self._next.items():
+            if known.get(partition, 0) > offset and partition not in self._paused:
+                self._next[partition] = known[partition]
+                consumer.seek(TopicPartition(self._topic, partition), known[partition])
 
     def _batch(self, partition: int, messages: Sequence[ConsumerRecord], following: int) -> Batch:
         self._next[partition] = following

@@ -29,6 +29,7 @@ PAGE_BYTES_MAX: Final = 16 * 1_048_576
 BUFFER_BYTES_MAX: Final = 16 * 1_048_576  # per partition, beyond which no more is read for now
 MESSAGE_COST_BYTES: Final = 500  # in memory, beside its value
 FETCH_S: Final = 10.0
+PACE_S: Final = 0.5  # between polls if nobody asks for a page: each page has the next one read
 
 OnPoison: TypeAlias = Callable[[ConsumerRecord, str], None]
 """Hears of a Kafka record that is no turn, and why. It is called in the event loop."""
@@ -68,7 +69,7 @@ class KafkaLogTail:
         self._ends = ends
         self._on_poison = on_poison
         topic = Topics(settings.topic_prefix).events
-        self._reader = KafkaLogReader(settings, topic, "tail", self)
+        self._reader = KafkaLogReader(settings, topic, "tail", self, pace_s=PACE_S)
         self._buffers: dict[int, _Buffer] = {}
         self._turns: dict[int, asyncio.Lock] = {}
         self._poisoned: dict[int, int] = {}  # the last one told of, per partition
@@ -96,6 +97,7 @@ class KafkaLogTail:
             while True:
                 page = self._decoded(buffer, after_offset, limit, count)
                 self._resume_if_room(partition, buffer)
+                self._reader.go_on()
                 if page or limit <= 0 or buffer.following >= buffer.end:
                     return page
                 await self._wait(buffer)

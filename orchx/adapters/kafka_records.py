@@ -138,10 +138,7 @@ def turn_of(message: ConsumerRecord, *, partitions: int) -> Turn:
         PoisonedTurn: it is none.
     """
     key, value = message.key, message.value
-    if not key or len(key) > KEY_BYTES_MAX:
-        raise PoisonedTurn("the key is no workflow id")
-    if value is None or len(value) > TURN_BYTES_MAX:
-        raise PoisonedTurn("no value" if value is None else "the value is too large")
+    _check_size(key, value)
     try:
         workflow_id = str(key, "utf-8")
     except UnicodeDecodeError as error:
@@ -150,8 +147,28 @@ def turn_of(message: ConsumerRecord, *, partitions: int) -> Turn:
     if message.partition != home:
         raise PoisonedTurn(f"the workflow's partition is {home} of {partitions}")
     epoch = _activates(message.headers)
-    turn = Turn(message.partition, message.offset, workflow_id, value, epoch)
-    if epoch:
+    return _checked(Turn(message.partition, message.offset, workflow_id, value, epoch))
+
+
+def landed_turn(turn: EncodedTurn, *, partition: int, offset: int) -> Turn:
+    """Return what every reader finds where this was written, to its workflow's partition.
+
+    Raises:
+        PoisonedTurn: readers skip it.
+    """
+    _check_size(turn.workflow_id.encode(), turn.value)
+    return _checked(Turn(partition, offset, turn.workflow_id, turn.value, turn.activates))
+
+
+def _check_size(key: bytes | None, value: bytes | None) -> None:
+    if not key or len(key) > KEY_BYTES_MAX:
+        raise PoisonedTurn("the key is no workflow id")
+    if value is None or len(value) > TURN_BYTES_MAX:
+        raise PoisonedTurn("no value" if value is None else "the value is too large")
+
+
+def _checked(turn: Turn) -> Turn:
+    if turn.activates:
         with contextlib.suppress(NewerTurn):  # whoever reads its events hears of it
             _decode(turn)
     return turn

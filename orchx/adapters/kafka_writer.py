@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from kafka import KafkaProducer, errors
 
@@ -41,6 +41,10 @@ class Outgoing:
         return len(self.key or b"") + len(self.value or b"") + sum(len(v) for _, v in self.headers)
 
 
+Landed: TypeAlias = Callable[[int, int], None]
+"""Hears, in the event loop, of each record that is durable: its place in the call, its offset."""
+
+
 @dataclass(slots=True, eq=False)
 class _Generation:
     """A producer, for as long as it works: one that lost a record is replaced."""
@@ -61,6 +65,7 @@ class _Ticket:
     offsets: list[int]
     left: int
     size: int
+    landed: Landed | None
     error: Exception | None = None
 
 
@@ -91,8 +96,13 @@ class KafkaWriter:
         """What was handed over and is not yet known to be durable."""
         return self._bytes_in_flight
 
-    async def send(self, records: Sequence[Outgoing]) -> Sequence[int]:
+    async def send(
+        self, records: Sequence[Outgoing], landed: Landed | None = None
+    ) -> Sequence[int]:
         """Write; return each record's Kafka offset once all of them are durable.
+
+        `landed` hears of one after the other, those of a partition in the order of the topic,
+        and whatever becomes of the others or of the caller.
 
         Raises:
             Unavailable: too much is in flight already; nothing was written.
@@ -112,7 +122,7 @@ class KafkaWriter:
         self._bytes_in_flight += size
         try:
             generation = await self._generation_for({record.topic for record in records})
-            ticket = self._hand_over(generation, records, size)
+            ticket = self._hand_over(generation, records, size, landed)
         except BaseException:
             self._bytes_in_flight -= size
             raise
@@ -130,10 +140,14 @@ class KafkaWriter:
             await asyncio.wait(self._retiring)
 
     def _hand_over(
-        self, generation: _Generation, records: Sequence[Outgoing], size: int
+        self,
+        generation: _Generation,
+        records: Sequence[Outgoing],
+        size: int,
+        landed: Landed | None,
     ) -> _Ticket:
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        ticket = _Ticket(generation, future, [-1] * len(records), len(records), size)
+        ticket = _Ticket(generation, future, [-1] * len(records), len(records), size, landed)
         generation.in_flight += 1
         generation.idle.clear()
         for place, record in enumerate(records):
@@ -186,6 +200,8 @@ class KafkaWriter:
                 )
             else:
                 ticket.offsets[place] = outcome.offset
+                if ticket.landed is not None:
+                    ticket.landed(place, outcome.offset)
             ticket.left -= 1
             if ticket.left == 0:
                 self._finish(ticket)

@@ -9,6 +9,7 @@ the key names the first and the last record, and a reader passes over what it ha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
@@ -16,9 +17,16 @@ import msgspec
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError
 
-from orchx.adapters.mongo_connection import Document, Layout, MongoConnection, only_duplicates
+from orchx.adapters.coalesced_query import Coalesced
+from orchx.adapters.mongo_connection import (
+    Document,
+    Layout,
+    MongoConnection,
+    only_duplicates,
+    reaching,
+)
 from orchx.domain.events import AnyEvent, Record, WorkflowActivated
-from orchx.errors import Bug, DriverError
+from orchx.errors import Bug, DriverError, OrchxError
 
 TURN_OFFSETS: Final = 4096
 """How many offsets each turn of the log has to itself."""
@@ -54,6 +62,15 @@ class RecordLine(msgspec.Struct, array_like=True, frozen=True):
     event: AnyEvent
 
 
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """What one call adds."""
+
+    documents: list[Document]
+    partition: int
+    offset: int
+
+
 _encoder: Final = msgspec.json.Encoder()
 _lines: Final = msgspec.json.Decoder(list[RecordLine])
 
@@ -65,10 +82,18 @@ class MongoArchive:
         """Connect nowhere yet; `turn_offsets` is how many each turn of the log has to itself."""
         self._connection = connection
         self._turn_offsets = turn_offsets
+        self._adding = Coalesced(self._add)
 
     async def add(self, records: Sequence[Record], *, offset: int, partition: int) -> None:
-        """Store records, then the offset of their partition."""
-        documents = list(self._documents(records, partition))
+        """Store records, then the offset of their partition; with others who do so now."""
+        addition = _Addition(list(self._documents(records, partition)), partition, offset)
+        try:
+            await self._adding.join([addition])
+        except OrchxError:
+            await self._add([addition])  # what others add may be at fault
+
+    async def _add(self, additions: Sequence[_Addition]) -> None:
+        documents = [document for addition in additions for document in addition.documents]
         turns = await self._connection.collection(TURNS)
         offsets = await self._connection.collection(OFFSETS)
         with self._connection.translating():
@@ -78,8 +103,7 @@ class MongoArchive:
                 except BulkWriteError as error:
                     if not only_duplicates(error):
                         raise
-            reached = {"$max": {"offset": offset}}
-            await offsets.update_one({"_id": partition}, reached, upsert=True)
+            await offsets.bulk_write([reaching(each.partition, each.offset) for each in additions])
 
     async def read(
         self, workflow_id: str, *, after_offset: int = 0, limit: int | None = None

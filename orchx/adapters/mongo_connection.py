@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import pymongo
 from bson.errors import BSONError
-from pymongo import AsyncMongoClient, IndexModel, ReadPreference, ReturnDocument
+from pymongo import AsyncMongoClient, IndexModel, ReadPreference, ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -119,6 +119,11 @@ def translated(error: PyMongoError) -> OrchxError:
 def only_duplicates(error: BulkWriteError) -> bool:
     """Tell whether nothing went wrong but that keys were there already."""
     return _codes_of(error) == {DUPLICATE_KEY}
+
+
+def reaching(partition: int, offset: int) -> UpdateOne:
+    """Return what moves the offset of a partition on, never back."""
+    return UpdateOne({"_id": partition}, {"$max": {"offset": offset}}, upsert=True)
 
 
 def _codes_of(error: PyMongoError) -> set[int]:

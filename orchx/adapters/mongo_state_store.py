@@ -9,14 +9,17 @@ lets such a write change nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.asynchronous.cursor import AsyncCursor
 
+from orchx.adapters.coalesced_query import Coalesced, CoalescedQuery
 from orchx.adapters.listing_cursor import cursor_behind, place_of
-from orchx.adapters.mongo_connection import Document, Layout, MongoConnection
+from orchx.adapters.mongo_connection import Document, Layout, MongoConnection, reaching
+from orchx.errors import OrchxError
 from orchx.ports.state_store import TERMINAL, Filter, Page, WorkflowSummary
 
 PAGE_MAX: Final = 1_000
@@ -50,22 +53,36 @@ _encoder: Final = msgspec.json.Encoder()
 _summary: Final = msgspec.json.Decoder(WorkflowSummary)
 
 
+@dataclass(frozen=True, slots=True)
+class _Save:
+    """What one call saves."""
+
+    summaries: Sequence[WorkflowSummary]
+    offset: int
+    partition: int
+
+
 class MongoStateStore:
     """A `StateStore`."""
 
     def __init__(self, connection: MongoConnection) -> None:
         """Connect on first use; `close` closes the connection."""
         self._connection = connection
+        self._loading = CoalescedQuery(self._load)
+        self._saving = Coalesced(self._save)
 
     async def load(self, workflow_ids: Sequence[str]) -> Mapping[str, WorkflowSummary]:
-        """Return the summaries that exist."""
+        """Return the summaries that exist; looked up with those that others want now."""
         if not workflow_ids:
             return {}
+        found = await self._loading.get(workflow_ids)
+        return {key: _summary.decode(found[key]) for key in workflow_ids if key in found}
+
+    async def _load(self, workflow_ids: frozenset[str]) -> Mapping[str, bytes]:
         workflows = await self._connection.collection(WORKFLOWS)
         with self._connection.translating():
-            found = await workflows.find({"_id": {"$in": list(workflow_ids)}}, _DATA).to_list()
-        summaries = [_summary.decode(document["data"]) for document in found]
-        return {summary.workflow_id: summary for summary in summaries}
+            cursor = workflows.find({"_id": {"$in": list(workflow_ids)}}, {"data": True})
+            return {document["_id"]: document["data"] async for document in cursor}
 
     async def save(
         self, summaries: Sequence[WorkflowSummary], *, offset: int, partition: int = 0
@@ -73,36 +90,41 @@ class MongoStateStore:
         """Store summaries, then the offset; an offset not above the stored one changes nothing.
 
         Looking first is enough for that, since one projector at a time serves a partition.
-        Should a former one still write, it moves neither offset nor documents back.
+        Should a former one still write, it moves neither offset nor documents back. What
+        others save now, of other partitions, is saved with it.
         """
-        if offset <= await self.offset(partition):
-            return
+        save = _Save(summaries, offset, partition)
+        try:
+            await self._saving.join([save])
+        except OrchxError:
+            await self._save([save])  # what others save may be at fault
+
+    async def _save(self, saves: Sequence[_Save]) -> None:
         workflows = await self._connection.collection(WORKFLOWS)
         offsets = await self._connection.collection(OFFSETS)
-        stale = {"$and": [{"$eq": ["$partition", partition]}, {"$gte": ["$offset", offset]}]}
-        # The last one of a workflow counts; they are written in no particular order.
-        latest = {summary.workflow_id: summary for summary in summaries}
-        # `_id` alone in the filter is what the server finds fastest and inserts without a race.
-        writes = [
-            UpdateOne(
-                {"_id": workflow_id},
-                _unless(stale, _document(summary, partition, offset)),
-                upsert=True,
-            )
-            for workflow_id, summary in latest.items()
-        ]
         with self._connection.translating():
+            stored = await self._offsets([save.partition for save in saves])
+            moving = [save for save in saves if save.offset > stored.get(save.partition, 0)]
+            # The last one of a workflow counts; they are written in no particular order.
+            writes = {
+                summary.workflow_id: _write(summary, save.partition, save.offset)
+                for save in sorted(moving, key=lambda save: save.offset)
+                for summary in save.summaries
+            }
             if writes:
-                await workflows.bulk_write(writes, ordered=False)
-            moved = {"$max": {"offset": offset}}
-            await offsets.update_one({"_id": partition}, moved, upsert=True)
+                await workflows.bulk_write([*writes.values()], ordered=False)
+            if moving:
+                await offsets.bulk_write([reaching(save.partition, save.offset) for save in moving])
 
     async def offset(self, partition: int = 0) -> int:
         """Return the offset up to which the projection holds."""
+        return (await self._offsets([partition])).get(partition, 0)
+
+    async def _offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
         offsets = await self._connection.collection(OFFSETS)
         with self._connection.translating():
-            found = await offsets.find_one({"_id": partition})
-        return 0 if found is None else int(found["offset"])
+            cursor = offsets.find({"_id": {"$in": list(partitions)}})
+            return {found["_id"]: found["offset"] async for found in cursor}
 
     async def list(self, filter_: Filter) -> Page:
         """Return one page, newest first."""
@@ -178,10 +200,13 @@ def _document(summary: WorkflowSummary, partition: int, offset: int) -> Document
     return document
 
 
-def _unless(stale: Document, document: Document) -> list[Document]:
-    """Return the update that puts a document in the place of one that is not `stale`."""
-    there, new = "$$ROOT", {"$literal": document}
-    return [{"$replaceWith": {"$cond": [stale, there, new]}}]
+def _write(summary: WorkflowSummary, partition: int, offset: int) -> UpdateOne:
+    """Return what puts a summary in the place of one that is of no later offset."""
+    stale = {"$and": [{"$eq": ["$partition", partition]}, {"$gte": ["$offset", offset]}]}
+    there, new = "$$ROOT", {"$literal": _document(summary, partition, offset)}
+    update = [{"$replaceWith": {"$cond": [stale, there, new]}}]
+    # `_id` alone in the filter is what the server finds fastest and inserts without a race.
+    return UpdateOne({"_id": summary.workflow_id}, update, upsert=True)
 
 
 def _label(key: str, value: str) -> str:

@@ -53,7 +53,7 @@ class Reporter:
         self._deliveries = deliveries
         self._clock = clock
         self._batch_limit = batch_limit
-        self._interval_s = settings.sweep.projector_interval_ms / 1000
+        self._interval_s = settings.webhooks.collect_interval_ms / 1000
         self._alone = alone
         # Shorter than the session after which the group gives its partitions away.
         session_ms = settings.kafka.session_timeout_ms

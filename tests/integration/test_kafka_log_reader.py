@@ -53,3 +53,25 @@ async def test_a_partition_that_was_paused_is_read_on(here: Installation) -> Non
     reader.pause([reading.paused], paused=False)
     await until(lambda: reading.following[reading.paused] == MANY)  # type: ignore[index]
     await reader.close()
+
+
+async def test_what_is_known_is_passed_over_while_nobody_waits(here: Installation) -> None:
+    writer = KafkaWriter(here.settings, "test")
+    outgoing = Outgoing(topic=here.topic, partition=0, key=b"k", value=b"v")
+    await writer.send([outgoing] * 5)
+    seen: list[int] = []
+
+    class Noting(Reading):
+        def receive(self, batches: Sequence[Batch]) -> None:
+            seen.extend(each.offset for batch in batches for each in batch.messages)
+
+    reader = KafkaLogReader(here.settings, here.topic, "test", Noting())
+    reader.known = {0: 3}
+    reader.start({0: 0})
+    await until(lambda: seen == [3, 4])
+    reader.known = {0: 9}
+    reader.hurry(urgent=True)
+    await writer.send([outgoing] * 2)
+    await until(lambda: seen == [3, 4, 5, 6])  # somebody waits for what was not known there
+    await writer.close()
+    await reader.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from orchx.adapters.mongo_archive import TURN_OFFSETS, TURNS, MongoArchive
 from orchx.adapters.mongo_connection import Documents, MongoConnection
@@ -93,6 +95,18 @@ class TestDocuments:
         with pytest.raises(Bug, match="two workflows"):
             await rig.archive.add(mixed, offset=9, partition=0)
         assert await rig.archive.offsets() == {}
+
+    async def test_what_cannot_be_added_holds_up_no_other_partition(self, rig: Rig) -> None:
+        huge = replace(turn("a", 1)[1], event=TaskSkipped(parent=0, reference="x" * 17_000_000))
+        good = turn("b", 1)
+        results = await asyncio.gather(
+            rig.archive.add([huge], offset=huge.offset, partition=0),
+            rig.archive.add(good, offset=good[-1].offset, partition=1),
+            return_exceptions=True,
+        )
+        assert [isinstance(result, DriverError) for result in results] == [True, False]
+        assert await rig.archive.offsets() == {1: good[-1].offset}
+        assert await rig.archive.read("b") == good
 
     async def test_a_document_that_cannot_be_read_is_named(self, rig: Rig) -> None:
         records = turn("a", 1)

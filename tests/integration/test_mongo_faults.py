@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -298,8 +298,8 @@ class TestStateStore:
 
     async def test_a_write_that_comes_late_changes_nothing(self, connect: Connect) -> None:
         class LookedBefore(MongoStateStore):
-            async def offset(self, partition: int = 0) -> int:
-                return 0
+            async def _offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
+                return {}
 
         former, store = LookedBefore(connect()), MongoStateStore(connect())
         await store.save([summary("a", status="completed")], offset=9)
@@ -307,6 +307,18 @@ class TestStateStore:
         await store.save([summary("b", status="completed")], offset=10)
         assert await store.counts() == {"completed": 2}
         assert await store.offset() == 10
+
+    async def test_what_one_partition_cannot_save_holds_up_no_other(self, connect: Connect) -> None:
+        store = MongoStateStore(connect())
+        huge = summary("a", labels={"k": "x" * 17_000_000})
+        results = await asyncio.gather(
+            store.save([huge], offset=1, partition=0),
+            store.save([summary("b")], offset=2, partition=1),
+            return_exceptions=True,
+        )
+        assert [isinstance(result, DriverError) for result in results] == [True, False]
+        assert [await store.offset(partition) for partition in (0, 1)] == [0, 2]
+        assert list(await store.load(["a", "b"])) == ["b"]
 
     async def test_a_workflow_may_move_to_another_partition(self, connect: Connect) -> None:
         store = MongoStateStore(connect())

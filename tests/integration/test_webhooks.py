@@ -112,11 +112,12 @@ def settings(**webhooks: object) -> Settings:
     values: dict[str, object] = {
         "allowed_hosts": ("127.0.0.1",),
         "first_delay_ms": 5,
+        "collect_interval_ms": 10,
         "timeout_ms": 5_000,
     }
     return Settings(
         webhooks=WebhookSettings.model_validate(values | webhooks),
-        sweep=SweepSettings(interval_ms=20, projector_interval_ms=10),
+        sweep=SweepSettings(interval_ms=20),
     )
 
 

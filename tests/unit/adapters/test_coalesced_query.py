@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from orchx.adapters.coalesced_query import CoalescedQuery
+from orchx.adapters.coalesced_query import Coalesced, CoalescedQuery
 from orchx.errors import DriverError
 
 
@@ -78,3 +79,20 @@ async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
     source.let.release()
     assert (await stayer)[0] == 1
     await query.close()
+
+
+async def test_work_gets_every_item_in_the_order_of_the_calls() -> None:
+    done: list[list[int]] = []
+
+    async def work(items: Sequence[int]) -> int:
+        done.append(list(items))
+        await asyncio.sleep(0)
+        return sum(items)
+
+    coalesced = Coalesced(work)
+    first = asyncio.create_task(coalesced.join([3, 3]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    results = await asyncio.gather(first, coalesced.join([2]), coalesced.join([1, 2]))
+    assert list(results) == [6, 5, 5]
+    assert done == [[3, 3], [2, 1, 2]]

@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-
 import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
 from orchx.adapters import kafka_log_tail
-from orchx.adapters.kafka_end_offsets import EndOffsets
-from orchx.adapters.kafka_log_reader import Batch, KafkaLogReader
+from orchx.adapters.kafka_log_reader import Batch
 from orchx.adapters.kafka_log_tail import KafkaLogTail, OnPoison
-from orchx.adapters.kafka_records import TURN_OFFSETS, NewerTurn, encode_turns
-from orchx.domain.events import SCHEMA_VERSION, Record, TaskSkipped
+from orchx.adapters.kafka_records import TURN_OFFSETS, NewerTurn
+from orchx.domain.events import SCHEMA_VERSION
 from orchx.errors import Unavailable
 from orchx.settings import KafkaSettings
-
-SKIPPED = TaskSkipped(parent=0, reference="/do/0")
-
-
-def message(offset: int, records: int = 1, version: int = SCHEMA_VERSION) -> ConsumerRecord:
-    fields = {"epoch": 1, "owner": "o", "at_ms": offset, "event": SKIPPED, "version": version}
-    [turn] = encode_turns(
-        Record(workflow_id="w", seq=seq, **fields)  # type: ignore[arg-type]
-        for seq in range(records)
-    )
-    size = len(turn.value)
-    return ConsumerRecord("t.events", 0, 0, offset, 0, 0, b"w", turn.value, [], None, 1, size, 0)
-
-
-class Ends(EndOffsets):
-    """A topic of one partition that ends at `end`."""
-
-    def __init__(self, end: int) -> None:
-        self.end = end
-
-    async def partitions(self) -> int:
-        return 1
-
-    async def of(self, partitions: Collection[int]) -> Mapping[int, int]:
-        return dict.fromkeys(partitions, self.end)
-
-
-class Reader(KafkaLogReader):
-    """Notes what it is asked for; the test hands over."""
-
-    def __init__(self) -> None:
-        self.seeks: list[tuple[int, int]] = []
-        self.paused = True
-
-    def start(self, offsets: Mapping[int, int], *, paused: Sequence[int] = ()) -> None:
-        pass
-
-    def seek(self, partition: int, offset: int, stand: int) -> None:
-        self.seeks.append((offset, stand))
-
-    def pause(self, partitions: Sequence[int], *, paused: bool) -> None:
-        self.paused = paused
-
-    def hurry(self, urgent: bool) -> None:
-        self.urgent = urgent
+from tests.unit.adapters.log_reader_stubs import Ends, Reader, message
 
 
 class Tail(KafkaLogTail):

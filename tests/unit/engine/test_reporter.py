@@ -54,9 +54,12 @@ class World:
         self.sender = FakeSender(self.clock)
         self.settings = Settings(
             webhooks=WebhookSettings(
-                concurrency=concurrency, first_delay_ms=1000, give_up_after_s=100.0
+                concurrency=concurrency,
+                first_delay_ms=1000,
+                give_up_after_s=100.0,
+                collect_interval_ms=1000,
             ),
-            sweep=SweepSettings(interval_ms=500, projector_interval_ms=1000),
+            sweep=SweepSettings(interval_ms=500),
         )
         self.batch_limit = batch_limit
         self.restart()
