@@ -210,15 +210,8 @@ def _actor(
     return handle
 
 
-def start_engine(settings: Settings) -> Mapping[str, str]:
-    """Start every actor of the engine and wait until all are ready.
-
-    Returns:
-        the process id of each actor, by name.
-
-    Raises:
-        Unavailable: an actor was not ready in time; which, and why, is in the message.
-    """
+def create_engine(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
+    """Have every actor of the engine started, and return them by name, ready or not."""
     settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
     labels = NodeLabels(cluster=settings.cluster, nodes=living_nodes())
     stays = labels.for_owner()
@@ -236,10 +229,18 @@ def start_engine(settings: Settings) -> Mapping[str, str]:
     actors[names.DISPATCHER] = _actor(
         DispatcherActor, names.DISPATCHER, settings, settings, place=stays
     )
-    return _wait_ready(actors)
+    return actors
 
 
-def _wait_ready(actors: Mapping[str, ActorHandle[Any]]) -> Mapping[str, str]:
+def await_engine(actors: Mapping[str, ActorHandle[Any]]) -> Mapping[str, str]:
+    """Wait until all actors are ready.
+
+    Returns:
+        the process id of each actor, by name.
+
+    Raises:
+        Unavailable: an actor was not ready in time; which, and why, is in the message.
+    """
     deadline_s = time.monotonic() + START_TIMEOUT_S
     pids: dict[str, str] = {}
     for name, actor in actors.items():

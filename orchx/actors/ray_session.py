@@ -33,6 +33,15 @@ def node_id() -> str:
     return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
 
 
+def is_node_alive() -> bool:
+    """Tell whether the node that this process belongs to is one that Ray still counts on.
+
+    Without its raylet a node has no workers, and a driver stays without noticing.
+    """
+    own = node_id()
+    return any(node["Alive"] for node in nodes() if node["NodeID"] == own)
+
+
 def process_name(kind: str) -> str:
     """Return a name that no other process of its kind has now, for metrics.
 

@@ -62,10 +62,11 @@ def start_server(settings: Settings) -> Running:
     cluster.start_ray(settings)
     ray_s = time.monotonic() - begun_s
     settings = cluster.settle(settings)
-    pids = cluster.start_engine(settings)
+    actors = cluster.create_engine(settings)
+    url = deploy(settings)  # Serve's processes take as long to start as the engine's
+    pids = cluster.await_engine(actors)
     # It is told once: not before everything else has worked.
     admin_key = asyncio.run(_first_key(settings))
-    url = deploy(settings)
     return Running(
         url=url,
         logs=logs_folder(),

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -50,6 +50,10 @@ def settings(tmp_path: Path, ray_namespace: str) -> Iterator[Settings]:
     settings = _settings(tmp_path / "data", ray_namespace)
     yield settings
     cluster.stop_engine(settings)
+
+
+def start_engine(settings: Settings) -> Mapping[str, str]:
+    return cluster.await_engine(cluster.create_engine(settings))
 
 
 @asynccontextmanager
@@ -126,9 +130,9 @@ async def _waits(gateway: EngineGateway, workflow_id: str) -> None:
 
 
 async def test_an_engine_starts_once_runs_a_workflow_and_stops(settings: Settings) -> None:
-    pids = await asyncio.to_thread(cluster.start_engine, settings)
+    pids = await asyncio.to_thread(start_engine, settings)
     assert {names.DISPATCHER, names.PROJECTOR, names.REPORTER} < pids.keys()
-    assert await asyncio.to_thread(cluster.start_engine, settings) == pids
+    assert await asyncio.to_thread(start_engine, settings) == pids
     for pid in pids.values():  # where docs/runbook.md sends whoever looks for an actor's log lines
         assert len(list(logs_folder().glob(f"worker-*-{pid}.err"))) == 1
     async with _gateway(settings) as gateway:
@@ -146,12 +150,12 @@ async def test_an_engine_starts_once_runs_a_workflow_and_stops(settings: Setting
 
 
 async def test_what_waits_outlives_the_engine(settings: Settings) -> None:
-    await asyncio.to_thread(cluster.start_engine, settings)
+    await asyncio.to_thread(start_engine, settings)
     async with _gateway(settings) as gateway:
         workflow_id = await _submit(gateway, "outlives")
         await _waits(gateway, workflow_id)
     cluster.stop_engine(settings)
-    await asyncio.to_thread(cluster.start_engine, settings)
+    await asyncio.to_thread(start_engine, settings)
     async with _gateway(settings) as gateway:
         ended = await _answer(gateway, workflow_id, "later")
         assert (ended.status, ended.output) == ("completed", {"answer": "later"})
@@ -162,7 +166,7 @@ async def test_a_frozen_process_is_replaced(settings: Settings, name: str) -> No
     """The owner is watched by the Dispatcher, and the Dispatcher by the projector."""
     sweep = SweepSettings(interval_ms=200, health_timeout_ms=500, patience_ms=1_500)
     settings = settings.model_copy(update={"sweep": sweep})
-    pids = await asyncio.to_thread(cluster.start_engine, settings)
+    pids = await asyncio.to_thread(start_engine, settings)
     async with _gateway(settings) as gateway:
         workflow_id = await _submit(gateway, "frozen")
         await _waits(gateway, workflow_id)
@@ -190,8 +194,8 @@ async def test_two_engines_side_by_side_do_not_see_each_other(
 ) -> None:
     other = _settings(tmp_path / "other", f"{settings.namespace}-other")
     try:
-        pids = await asyncio.to_thread(cluster.start_engine, settings)
-        other_pids = await asyncio.to_thread(cluster.start_engine, other)
+        pids = await asyncio.to_thread(start_engine, settings)
+        other_pids = await asyncio.to_thread(start_engine, other)
         assert not set(pids.values()) & set(other_pids.values())
         async with _gateway(settings) as here, _gateway(other) as there:
             ids = [await _submit(here, "here"), await _submit(there, "there")]
