@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
@@ -51,22 +52,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if lacking := _lacking(rows):
         return _refuse(lacking)
     signal.signal(signal.SIGTERM, _end)
-    results: list[Result] = []
-    servers = ""
+    done = _Done()
     try:
         with tempfile.TemporaryDirectory() as prepared:
             servers_on_machines.obtain(Path(prepared))
         with network(MACHINES), _run_folder() as folder, standing_on(CLIENT):
-            servers = _run(rows, folder, options, results)
+            _run(rows, folder, options, done)
     except BlockingIOError:
         return _refuse("another run is under way on this machine")
     except (RuntimeError, AssertionError) as error:  # what has been run is told all the same
         print(f"chaos: {error}", file=sys.stderr)
-    if options.write and results:
-        report.record(results, servers=servers, hold_s=options.seconds, rate_per_s=options.rate)
-    failed = [each.row for each in results if not each.is_passed]
-    print(f"chaos: {len(results) - len(failed)} of {len(rows)} rows passed", file=sys.stderr)
-    return int(len(results) < len(rows) or bool(failed))
+    finally:  # whoever tells it to end keeps what it has found
+        if options.write and done.results:
+            report.record(
+                done.results,
+                servers=done.servers,
+                hold_s=options.seconds,
+                rate_per_s=options.rate,
+            )
+    passed = sum(each.is_passed for each in done.results)
+    print(f"chaos: {passed} of {len(rows)} rows passed", file=sys.stderr)
+    return int(passed < len(rows))
+
+
+@dataclass(slots=True)
+class _Done:
+    """What has been run so far, and on what servers."""
+
+    results: list[Result] = field(default_factory=list)
+    servers: str = ""
 
 
 def _end(number: int, frame: object) -> None:
@@ -91,26 +105,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _run(
-    rows: Sequence[Row], folder: Path, options: argparse.Namespace, results: list[Result]
-) -> str:
-    """Run rows, those with the same machines on the same site as long as it stays whole.
-
-    Returns:
-        what servers they ran on; the results are added to `results`.
-    """
-    servers = ""
+def _run(rows: Sequence[Row], folder: Path, options: argparse.Namespace, done: _Done) -> None:
+    """Run rows, those with the same machines on the same site as long as it stays whole."""
     for extra, group in groupby(rows, key=lambda row: row.extra):
         left = list(group)
         while left:
             with ExitStack() as stack:
                 there, own = _settle(stack, folder, extra)
-                servers = there.description
-                results.append(_run_one(left.pop(0), there, own, options))
+                done.servers = there.description
+                done.results.append(_run_one(left.pop(0), there, own, options))
                 while left and _is_whole(there):
-                    results.append(_run_one(left.pop(0), there, own, options))
+                    done.results.append(_run_one(left.pop(0), there, own, options))
             shutil.rmtree(own, ignore_errors=True)
-    return servers
 
 
 def _settle(stack: ExitStack, folder: Path, extra: Extra) -> tuple[Site, Path]:
