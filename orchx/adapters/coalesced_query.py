@@ -14,30 +14,44 @@ class Coalesced(Generic[Item, Result]):
     """Works on behalf of everyone who comes while the last piece of work is done.
 
     Nobody gets the result of work that began before the call: what was there by then is
-    in it. `work` gets the items of all callers, and each caller the result for all of them.
+    in it. `work` gets the items of all callers, and each caller the result for all of them. Where
+    it fails for several with one of the errors `apart`, each has it done for its own items alone.
     """
 
-    def __init__(self, work: Callable[[Sequence[Item]], Awaitable[Result]]) -> None:
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Awaitable[Result]],
+        *,
+        apart: tuple[type[Exception], ...] = (),
+    ) -> None:
         self._work = work
+        self._apart = apart
         self._running: asyncio.Task[Result] | None = None
         self._next: asyncio.Task[Result] | None = None
-        self._items: list[Item] = []
+        self._callers: list[Sequence[Item]] = []
 
     async def join(self, items: Iterable[Item] = ()) -> Result:
         """Return the result of work that began after this call; raises what it raises."""
-        self._items.extend(items)
+        own = tuple(items)
+        self._callers.append(own)
+        callers = self._callers
         if self._next is None:
             self._next = asyncio.create_task(self._work_after(self._running))
             self._next.add_done_callback(self._forget)
-        # One caller's leaving must not end the work of the others.
-        return await asyncio.shield(self._next)
+        try:
+            # One caller's leaving must not end the work of the others.
+            return await asyncio.shield(self._next)
+        except self._apart:
+            if len(callers) == 1:
+                raise
+            return await self._work(own)
 
     async def _work_after(self, before: asyncio.Task[Result] | None) -> Result:
         if before is not None and not before.done():
             await asyncio.wait((before,))
         self._running, self._next = self._next, None
-        items, self._items = self._items, []
-        return await self._work(items)
+        callers, self._callers = self._callers, []
+        return await self._work([item for items in callers for item in items])
 
     async def close(self) -> None:
         """Wait until nothing is done any more."""

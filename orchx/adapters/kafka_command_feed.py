@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from orchx.adapters.coalesced_query import CoalescedQuery
-from orchx.adapters.kafka_command_reader import KafkaCommandReader
+from orchx.adapters.kafka_command_reader import POLL_RECORDS_MAX, KafkaCommandReader
 from orchx.adapters.kafka_command_records import (
     PoisonedRecord,
     Received,
@@ -226,7 +226,7 @@ class CommandFeed:
         convert = partial(receive, partitions=len(await self._reader.partitions()))
         self._reassigned, held = True, False
         while not self._closing:
-            came = False
+            pause = False
             async with self._between_polls:
                 if self._reassigned:
                     await self._reader.follow(self.window.next_offsets())
@@ -239,13 +239,13 @@ class CommandFeed:
                     self.window.take(batch.items, batch.next_offsets)
                     self._failure = None
                     self._report(batch.items)
-                    came = bool(batch.items)
+                    pause = 0 < len(batch.items) < POLL_RECORDS_MAX
             self._signal()
             if time.monotonic() - self._saved_at_s >= SAVE_INTERVAL_S:
                 await self._save_or_warn()
             if not self.window.next_offsets():
                 await _wait(self._progress, POLL_WAIT_MS / 1000)
-            elif came:
+            elif pause:
                 await _wait(self._hurried, PACE_S)
 
     def _report(self, received: Sequence[Received]) -> None:

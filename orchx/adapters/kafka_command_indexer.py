@@ -9,7 +9,11 @@ from typing import Final
 
 import structlog
 
-from orchx.adapters.kafka_command_reader import KafkaCommandReader, ReadBatch
+from orchx.adapters.kafka_command_reader import (
+    POLL_RECORDS_MAX,
+    KafkaCommandReader,
+    ReadBatch,
+)
 from orchx.adapters.kafka_command_records import (
     PoisonedRecord,
     Received,
@@ -80,7 +84,7 @@ class CommandIndexer:
         """
         while not self._closing:
             try:
-                if await self.step():
+                if 0 < await self.step() < POLL_RECORDS_MAX:
                     await asyncio.sleep(PACE_S)
             except OrchxError as error:
                 if not self._closing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Final
@@ -14,7 +15,7 @@ import structlog
 from orchx.adapters.kafka_connection import Topics
 from orchx.adapters.kafka_end_offsets import EndOffsets
 from orchx.adapters.kafka_log_reader import Batch, KafkaLogReader
-from orchx.adapters.kafka_log_window import LogWindow
+from orchx.adapters.kafka_log_window import TURN_COST_BYTES, LogWindow
 from orchx.adapters.kafka_records import (
     TURN_OFFSETS,
     EncodedTurn,
@@ -33,8 +34,6 @@ REST_S: Final = 5.0  # a partition that nobody has asked for so long is not read
 RESUME_SHARE: Final = 0.8  # of the window, below which reading goes on
 READ_S: Final = 1.0  # after somebody waited for what others wrote, everything is read for so long
 OWN_BYTES_MAX: Final = 4 * 1_048_576  # written by this process behind what is still to be read
-
-_NONE: Final[dict[int, Turn]] = {}  # of a partition that this process has not written to
 
 logger = structlog.get_logger(__name__)
 
@@ -67,7 +66,8 @@ class KafkaLogFollower:
         self._rest_s = rest_s
         self._wanted_s: dict[int, float] = {}  # when each partition was last asked for
         self._resting: set[int] = set()
-        self._own: dict[int, dict[int, Turn]] = {}  # written behind the window's end, by offset
+        # Written behind the window's end: of each partition, by offset.
+        self._own: defaultdict[int, dict[int, Turn]] = defaultdict(dict)
         self._own_bytes = 0
         self._read_until_s = 0.0
         self._stands: dict[int, int] = {}  # counts the seeks of each partition
@@ -107,7 +107,7 @@ class KafkaLogFollower:
             heapq.heappush(self._waiting.setdefault(partition, []), entry)
             futures.append(future)
         self._read_until_s = loop.time() + READ_S
-        self._reader.known = None
+        self._reader.known = None  # until nobody has waited for so long
         self._reader.hurry(urgent=True)
         try:
             async with asyncio.timeout(REACH_S):
@@ -139,7 +139,10 @@ class KafkaLogFollower:
             self._advance(batch.partition, max(position, batch.following))
         self._mind_fullness()
         self._rest()
-        if asyncio.get_running_loop().time() > self._read_until_s:
+        now_s = asyncio.get_running_loop().time()
+        if self._reader.urgent:
+            self._read_until_s = now_s + READ_S
+        elif now_s > self._read_until_s:
             self._reader.known = self._positions
 
     def wrote(self, turn: EncodedTurn, partition: int, offset: int) -> None:
@@ -151,8 +154,8 @@ class KafkaLogFollower:
             landed = landed_turn(turn, partition=partition, offset=offset)
         except PoisonedTurn:
             return  # it is read, and skipped, as everywhere
-        self._own.setdefault(partition, {})[offset] = landed
-        self._own_bytes += len(landed.value)
+        self._own[partition][offset] = landed
+        self._own_bytes += len(landed.value) + TURN_COST_BYTES
         self._advance(partition, position)
         if self._own_bytes > OWN_BYTES_MAX:
             self._own.clear()
@@ -169,9 +172,9 @@ class KafkaLogFollower:
             self._reader.hurry(urgent=any(self._waiting.values()))
 
     def _forget_own(self, partition: int, offset: int) -> Turn | None:
-        turn = self._own.get(partition, _NONE).pop(offset, None)
+        turn = self._own[partition].pop(offset, None)
         if turn is not None:
-            self._own_bytes -= len(turn.value)
+            self._own_bytes -= len(turn.value) + TURN_COST_BYTES
         return turn
 
     def _mind_fullness(self) -> None:
@@ -276,7 +279,7 @@ class KafkaLogFollower:
             if offset > self._positions[partition]:
                 self._stands[partition] += 1
                 self.window.restart(partition, offset)
-                for own in list(self._own.get(partition, ())):
+                for own in list(self._own[partition]):
                     self._forget_own(partition, own)
                 self._advance(partition, offset)
                 self._reader.seek(partition, offset, self._stands[partition])

@@ -241,14 +241,16 @@ class KafkaLogReader:
         if batches:
             self._handed_bytes += size
             self._post(self._hand_over, batches, size)
-            if not self.urgent:
+            full = sum(map(len, polled.values())) >= RECORDS_PER_POLL
+            if not self.urgent and not full:
                 self._nudge.wait(self._pace_s if self.known is None else KNOWN_PACE_S)
 
     def _pass_over(self, consumer: KafkaConsumer, known: Mapping[int, int]) -> None:
         for partition, offset in self._next.items():
-            if known.get(partition, 0) > offset and partition not in self._paused:
-                self._next[partition] = known[partition]
-                consumer.seek(TopicPartition(self._topic, partition), known[partition])
+            place = known.get(partition, 0)
+            if place > offset and partition not in self._paused:
+                self._next[partition] = place
+                consumer.seek(TopicPartition(self._topic, partition), place)
 
     def _batch(self, partition: int, messages: Sequence[ConsumerRecord], following: int) -> Batch:
         self._next[partition] = following

@@ -26,12 +26,13 @@ from orchx.adapters.mongo_connection import (
     reaching,
 )
 from orchx.domain.events import AnyEvent, Record, WorkflowActivated
-from orchx.errors import Bug, DriverError, OrchxError
+from orchx.errors import Bug, DriverError
 
 TURN_OFFSETS: Final = 4096
 """How many offsets each turn of the log has to itself."""
 
 PAGE_BYTES: Final = 16 * 1_048_576
+SHARED_RECORDS_MAX: Final = 500  # who has more, as after an outage, adds them by himself
 FETCHED_DOCUMENTS: Final = 1_000  # from the server at a time, or 16 MB of them
 
 TURNS: Final = Layout(
@@ -82,15 +83,15 @@ class MongoArchive:
         """Connect nowhere yet; `turn_offsets` is how many each turn of the log has to itself."""
         self._connection = connection
         self._turn_offsets = turn_offsets
-        self._adding = Coalesced(self._add)
+        self._adding = Coalesced(self._add, apart=(DriverError,))
 
     async def add(self, records: Sequence[Record], *, offset: int, partition: int) -> None:
         """Store records, then the offset of their partition; with others who do so now."""
         addition = _Addition(list(self._documents(records, partition)), partition, offset)
-        try:
+        if len(records) > SHARED_RECORDS_MAX:
+            await self._add([addition])
+        else:
             await self._adding.join([addition])
-        except OrchxError:
-            await self._add([addition])  # what others add may be at fault
 
     async def _add(self, additions: Sequence[_Addition]) -> None:
         documents = [document for addition in additions for document in addition.documents]

@@ -19,11 +19,13 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from orchx.adapters.coalesced_query import Coalesced, CoalescedQuery
 from orchx.adapters.listing_cursor import cursor_behind, place_of
 from orchx.adapters.mongo_connection import Document, Layout, MongoConnection, reaching
-from orchx.errors import OrchxError
+from orchx.errors import DriverError
 from orchx.ports.state_store import TERMINAL, Filter, Page, WorkflowSummary
 
 PAGE_MAX: Final = 1_000
 PAGE_BYTES: Final = 16 * 1_048_576
+SHARED_SUMMARIES_MAX: Final = 500  # who has more, as after an outage, saves them by himself
+LOOKUP_IDS_MAX: Final = 10_000  # per query
 
 _NEWEST: Final = [("created_at_ms", DESCENDING), ("_id", DESCENDING)]
 WORKFLOWS: Final = Layout(
@@ -69,7 +71,7 @@ class MongoStateStore:
         """Connect on first use; `close` closes the connection."""
         self._connection = connection
         self._loading = CoalescedQuery(self._load)
-        self._saving = Coalesced(self._save)
+        self._saving = Coalesced(self._save, apart=(DriverError,))
 
     async def load(self, workflow_ids: Sequence[str]) -> Mapping[str, WorkflowSummary]:
         """Return the summaries that exist; looked up with those that others want now."""
@@ -80,9 +82,14 @@ class MongoStateStore:
 
     async def _load(self, workflow_ids: frozenset[str]) -> Mapping[str, bytes]:
         workflows = await self._connection.collection(WORKFLOWS)
-        with self._connection.translating():
-            cursor = workflows.find({"_id": {"$in": list(workflow_ids)}}, {"data": True})
-            return {document["_id"]: document["data"] async for document in cursor}
+        ids = list(workflow_ids)
+        found: dict[str, bytes] = {}
+        for start in range(0, len(ids), LOOKUP_IDS_MAX):
+            wanted = {"_id": {"$in": ids[start : start + LOOKUP_IDS_MAX]}}
+            with self._connection.translating():
+                async for document in workflows.find(wanted, {"data": True}):
+                    found[document["_id"]] = document["data"]
+        return found
 
     async def save(
         self, summaries: Sequence[WorkflowSummary], *, offset: int, partition: int = 0
@@ -94,10 +101,10 @@ class MongoStateStore:
         others save now, of other partitions, is saved with it.
         """
         save = _Save(summaries, offset, partition)
-        try:
+        if len(summaries) > SHARED_SUMMARIES_MAX:
+            await self._save([save])
+        else:
             await self._saving.join([save])
-        except OrchxError:
-            await self._save([save])  # what others save may be at fault
 
     async def _save(self, saves: Sequence[_Save]) -> None:
         workflows = await self._connection.collection(WORKFLOWS)

@@ -12,22 +12,16 @@ import ray
 from rich.console import Console
 
 from orchx.actors.cluster import joins_cluster
-from orchx.actors.ray_session import is_node_alive
 from orchx.cli.environment_settings import read_settings
 from orchx.cli.example_files import with_examples
 from orchx.cli.failures import UsageError
+from orchx.cli.node_watch import NodeWatch
 from orchx.cli.orderly_end import EndingSignals, stop_for_good
 from orchx.cli.up_command import UpOptions
 from orchx.cli.welcome import print_welcome
 from orchx.errors import DriverError
 from orchx.serve.server import Running, start_server
 from orchx.settings import Settings
-
-NODE_CHECK_S = 1.0
-
-
-class _RayLostError(DriverError):
-    """The node of Ray that this process belongs to is gone."""
 
 
 def run_up(options: UpOptions) -> int:
@@ -40,13 +34,7 @@ def run_up(options: UpOptions) -> int:
         with _stage(options, settings) as settings:
             try:
                 _run(options, settings, signals)
-            except _RayLostError:  # there is nobody left to be told to stop
-                ray.shutdown()
-                raise
-            except BaseException:
-                stop_for_good(settings)
-                raise
-            else:
+            finally:
                 stop_for_good(settings)
     except KeyboardInterrupt:  # it was not up yet
         return signals.exit_code
@@ -90,12 +78,14 @@ def _run(options: UpOptions, settings: Settings, signals: EndingSignals) -> None
         sys.stdout = sys.stderr  # Ray prints warnings to standard output
     else:
         print_welcome(console, settings, running, examples=options.examples)
-    while not signals.stop.wait(NODE_CHECK_S):
-        if not is_node_alive():
-            raise _RayLostError(
-                "Ray's own process on this machine (its raylet) has ended, and with it all of "
-                "orchx here: start it again, and what was running goes on"
-            )
+    node = NodeWatch(signals.stop)
+    signals.stop.wait()
+    if node.lost:
+        ray.shutdown()  # there is nobody left to be told to stop
+        raise DriverError(
+            "Ray's own process on this machine (its raylet) has ended, and with it what orchx had "
+            "here: start it again, and what was running goes on"
+        )
     if not options.json:
         console.print("Stopping; what runs goes on at the next start.")
 

@@ -74,15 +74,11 @@ def undeploy() -> None:
         serve.delete(APPLICATION)
 
 
-def deploy(settings: Settings) -> str:
-    """Start Serve if need be and (re)deploy ingestion; returns its base URL.
+def start_serve(settings: Settings) -> Settings:
+    """Start Serve if need be; returns the settings with the port that it listens at.
 
     With port 0, a free port is taken: Serve and its HAProxy must both be told the same one.
-
-    Raises:
-        RuntimeError: the deployment did not become healthy.
     """
-    settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
     host, port = settings.http.host, settings.http.port or free_port(settings.http.host)
     everywhere = settings.cluster.ingress == "every-node"
     serve.start(
@@ -92,6 +88,17 @@ def deploy(settings: Settings) -> str:
         ),
         logging_config={"log_level": "WARNING"},
     )
+    http = settings.http.model_copy(update={"port": port})
+    return settings.model_copy(update={"http": http})
+
+
+def deploy(settings: Settings) -> str:
+    """(Re)deploy ingestion on Serve as it was started; returns its base URL.
+
+    Raises:
+        RuntimeError: the deployment did not become healthy.
+    """
+    settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
     deployment: Any = serve.deployment(
         num_replicas=settings.http.replicas,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
@@ -105,6 +112,7 @@ def deploy(settings: Settings) -> str:
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )(serve.ingress()(Ingestion))
     serve.run(deployment.bind(settings), name=APPLICATION, route_prefix="/")
+    host, port = settings.http.host, settings.http.port
     if joins_cluster() and (running := _get_global_client()) is not None:
         # since before this start, perhaps: then it stays where it is
         host, port = running.http_config.host, running.http_config.port

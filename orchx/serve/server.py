@@ -22,7 +22,7 @@ from orchx.errors import CallerError, InvalidRequest
 from orchx.ports.catalog import StoredDefinition
 from orchx.serve.api_keys import create_first_key
 from orchx.serve.authentication import check_authentication_setting
-from orchx.serve.deployment import deploy, undeploy
+from orchx.serve.deployment import deploy, start_serve, undeploy
 from orchx.settings import Settings
 from orchx.stores import open_stores, prepare_stores
 
@@ -63,8 +63,9 @@ def start_server(settings: Settings) -> Running:
     ray_s = time.monotonic() - begun_s
     settings = cluster.settle(settings)
     actors = cluster.create_engine(settings)
-    url = deploy(settings)  # Serve's processes take as long to start as the engine's
+    settings = start_serve(settings)  # its processes start beside the engine's
     pids = cluster.await_engine(actors)
+    url = deploy(settings)
     # It is told once: not before everything else has worked.
     admin_key = asyncio.run(_first_key(settings))
     return Running(

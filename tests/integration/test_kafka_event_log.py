@@ -260,14 +260,34 @@ class TestWriter:
         finally:
             await asyncio.to_thread(admin.close)
         writer = KafkaWriter(here.settings, "test")
+        landed: list[tuple[int, int]] = []
         fits = Outgoing(topic=topic, partition=0, key=None, value=b"x" * 100)
         refused = Outgoing(topic=topic, partition=0, key=None, value=b"x" * 2_000)
         try:
             for turn in range(3):
                 assert await writer.send([fits]) == [turn]
                 with pytest.raises(DriverError, match=r"max\.message\.bytes"):
-                    await writer.send([refused])
+                    await writer.send([refused], lambda *told: landed.append(told))
             assert writer.bytes_in_flight == 0
+            assert landed == []
+        finally:
+            await writer.close()
+
+    async def test_what_is_durable_is_told_though_the_caller_has_left(
+        self, here: Installation
+    ) -> None:
+        writer = KafkaWriter(here.settings, "test")
+        landed: list[tuple[int, int]] = []
+        one = Outgoing(topic=here.topic, partition=0, key=b"k", value=b"v")
+        try:
+            assert await writer.send([one], lambda *told: landed.append(told)) == [0]
+            assert landed == [(0, 0)]
+            sending = asyncio.create_task(writer.send([one] * 3, lambda *told: landed.append(told)))
+            await asyncio.sleep(0)  # the producer has them now
+            assert writer.bytes_in_flight > 0
+            sending.cancel()
+            await until(lambda: landed == [(0, 0), (0, 1), (1, 2), (2, 3)])
+            assert sending.cancelled()
         finally:
             await writer.close()
 

@@ -35,6 +35,7 @@ class Reader(KafkaLogReader):
         self.paused = True
         self.urgent = False
         self.known = None
+        self.gone_on = 0
 
     def start(self, offsets: Mapping[int, int], *, paused: Sequence[int] = ()) -> None:
         pass
@@ -49,7 +50,7 @@ class Reader(KafkaLogReader):
         self.urgent = urgent
 
     def go_on(self) -> None:
-        pass
+        self.gone_on += 1
 
     async def close(self) -> None:
         pass

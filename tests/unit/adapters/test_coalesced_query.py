@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from orchx.adapters.coalesced_query import Coalesced, CoalescedQuery
-from orchx.errors import DriverError
+from orchx.errors import DriverError, Unavailable
 
 
 class Source:
@@ -96,3 +96,29 @@ async def test_work_gets_every_item_in_the_order_of_the_calls() -> None:
     results = await asyncio.gather(first, coalesced.join([2]), coalesced.join([1, 2]))
     assert list(results) == [6, 5, 5]
     assert done == [[3, 3], [2, 1, 2]]
+
+
+async def test_one_that_is_at_fault_fails_alone() -> None:
+    done: list[list[int]] = []
+
+    async def work(items: Sequence[int]) -> int:
+        done.append(list(items))
+        if 0 in items:
+            raise DriverError("cannot be stored")
+        if 9 in items:
+            raise Unavailable("out of reach")
+        return sum(items)
+
+    coalesced = Coalesced(work, apart=(DriverError,))
+    calls = [coalesced.join([0]), coalesced.join([1]), coalesced.join([2, 3])]
+    bad, *good = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(bad, DriverError)
+    assert good == [1, 5]
+    assert done == [[0, 1, 2, 3], [0], [1], [2, 3]]
+    done.clear()
+    with pytest.raises(DriverError):
+        await coalesced.join([0])
+    calls = [coalesced.join([9]), coalesced.join([1])]
+    away = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in away] == [Unavailable, Unavailable]
+    assert done == [[0], [9, 1]]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orchx.adapters import kafka_log_follower
 from orchx.adapters.kafka_log_follower import KafkaLogFollower
 from orchx.adapters.kafka_log_reader import Batch
+from orchx.adapters.kafka_log_window import TURN_COST_BYTES
 from orchx.domain.events import Record, WorkflowActivated
 from orchx.errors import Unavailable
 from orchx.settings import KafkaSettings
@@ -115,7 +116,8 @@ async def test_reads_rarely_while_all_that_is_waited_for_is_its_own(
 
 
 async def test_own_turns_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_log_follower, "OWN_BYTES_MAX", 3 * len(encoded(5).value))
+    each = len(encoded(5).value) + TURN_COST_BYTES
+    monkeypatch.setattr(kafka_log_follower, "OWN_BYTES_MAX", 3 * each)
     follower = await started()
     follower.wrote_at(5, 6, 7)
     assert len(follower._own[0]) == 3
@@ -154,7 +156,8 @@ async def test_what_readers_skip_is_not_taken_from_the_writer_either() -> None:
 
 @given(
     steps=st.lists(
-        st.sampled_from(["own", "other", "land", "read", "pass over", "late read"]), max_size=60
+        st.sampled_from(["own", "other", "land", "read", "pass over", "late read", "wait"]),
+        max_size=60,
     )
 )
 def test_in_whatever_order_the_window_holds_every_turn_once(steps: Sequence[str]) -> None:
@@ -163,6 +166,7 @@ def test_in_whatever_order_the_window_holds_every_turn_once(steps: Sequence[str]
         topic: list[bool] = []  # of each offset, whether it is this process's own
         landed = following = 0
         late: list[tuple[int, int]] = []
+        waiting: dict[int, asyncio.Future[None]] = {}
         for step in steps:
             match step:
                 case "own" | "other":
@@ -182,14 +186,21 @@ def test_in_whatever_order_the_window_holds_every_turn_once(steps: Sequence[str]
                 case "late read":
                     if late:
                         follower.read(*late.pop(0))
+                case "wait":
+                    waiting[len(topic)] = asyncio.ensure_future(follower.reach({0: len(topic)}))
+                    await asyncio.sleep(0)
         position = follower._positions[0]
         assert list(follower.offsets) == list(range(position))
         assert await follower.is_at(position)
         assert not await follower.is_at(position + 1)
+        await asyncio.sleep(0)
+        assert follower.is_urgent() == any(target > position for target in waiting)
         for batch in late:
             follower.read(*batch)
         if following < len(topic):
             follower.read(following, len(topic))
         assert list(follower.offsets) == list(range(len(topic)))
+        await asyncio.gather(*waiting.values())
+        assert not follower.is_urgent()
 
     asyncio.run(run())

@@ -43,6 +43,7 @@ async def test_pages_go_on_from_what_was_read_ahead() -> None:
     assert await tail.at(1 * TURN_OFFSETS + 1) == [2]
     assert await tail.at(2 * TURN_OFFSETS + 1) == []
     assert len(tail.reader.seeks) == 1
+    assert tail.reader.gone_on == 5  # with every page: the reader's pause is long
 
 
 async def test_going_back_seeks_and_ignores_what_was_on_its_way() -> None:

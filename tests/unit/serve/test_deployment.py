@@ -24,7 +24,8 @@ def test_port_0_takes_a_free_one(monkeypatch: pytest.MonkeyPatch, asked: int) ->
         run=lambda *_, **__: None,
     )
     monkeypatch.setattr(deployment, "serve", fake)
-    url = deployment.deploy(Settings(http=HttpSettings(host="127.0.0.1", port=asked)))
+    settings = Settings(http=HttpSettings(host="127.0.0.1", port=asked))
+    url = deployment.deploy(deployment.start_serve(settings))
     (options,) = started
     assert options.port > 0
     assert asked in (0, options.port)
