@@ -36,6 +36,7 @@ from orchx.settings import KafkaSettings
 
 OFFER_PAUSE_S: Final = 0.02
 ARRIVALS_BYTES_MAX: Final = 8 * 1_048_576
+BUSY_PER_S: Final = 100  # puts, beyond which they wait for each other
 PUTS_MAX: Final = 20_000  # ids that are being put at once
 
 
@@ -76,7 +77,7 @@ class KafkaCommandQueue:
             recent: shared with the `CommandIndexer` of this process, where there is one.
         """
         self._topic = Topics(settings.topic_prefix).commands
-        self._writer = KafkaWriter(settings, "commands")
+        self._writer = KafkaWriter(settings, "commands", busy_per_s=BUSY_PER_S)
         self._reader = KafkaCommandReader(settings, self._topic, "command-offsets")
         self._index = MongoCommandIndex(connection)
         self._progress = MongoCommandProgress(connection)

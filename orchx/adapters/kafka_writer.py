@@ -22,6 +22,9 @@ BATCH_BYTES: Final = 1_048_576  # what waits for a partition goes in one request
 DELIVERY_PER_REQUEST: Final = 2  # a lost request is sent once more
 MARGIN_S: Final = 2.0  # kafka-python may notice late, or never, that its time is up
 CLOSE_S: Final = 5.0
+LINGER_S: Final = 0.005  # under load, for others to go with it: fewer, larger requests cost less
+BUSY_PER_S: Final = 400  # records, beyond which it is under load: one workflow alone makes 300
+COUNT_S: Final = 0.1
 METADATA_POLL_S: Final = 0.02
 
 
@@ -72,20 +75,35 @@ class _Ticket:
 class KafkaWriter:
     """One idempotent producer with `acks=all`. For the tasks of one event loop.
 
-    Concurrent calls share requests, and a partition's records keep the order of the calls.
+    Concurrent calls share requests, and a partition's records keep the order of the calls. Where
+    many come, they wait `LINGER_S` for each other.
     A record that failed is never sent again by itself: whether it stands in the topic is
     unknown, so its source must decide what to send. The producer is replaced then, for its
     sequence numbers have a gap; what else it had under way may still arrive.
     """
 
-    def __init__(self, settings: KafkaSettings, name: str) -> None:
-        """Connect on first use; `name` is the role to be found in the broker's logs."""
+    def __init__(
+        self, settings: KafkaSettings, name: str, *, busy_per_s: float = BUSY_PER_S
+    ) -> None:
+        """Connect on first use.
+
+        Args:
+            settings: where Kafka is.
+            name: the role to be found in the broker's logs.
+            busy_per_s: how many records make it worth while to wait for more.
+        """
+        self._busy_per_s = busy_per_s
         self._settings = settings
         self._name = name
         self._generation: _Generation | None = None
         self._opening: asyncio.Task[_Generation] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._bytes_in_flight = 0
+        self._waiting: list[tuple[_Ticket, Sequence[Outgoing]]] = []
+        self._lingering: asyncio.TimerHandle | None = None
+        self._counted = 0
+        self._counted_since_s = 0.0
+        self._rate_per_s = 0.0
         self._arrivals: deque[tuple[_Ticket, int, Any]] = deque()
         self._signalled = False
         self._closed = False
@@ -131,6 +149,7 @@ class KafkaWriter:
     async def close(self) -> None:
         """Wait for what is under way, for a bounded time, and end the producer."""
         self._closed = True
+        self._produce()
         if self._opening is not None:
             with contextlib.suppress(OrchxError):
                 await asyncio.shield(self._opening)
@@ -150,22 +169,45 @@ class KafkaWriter:
         ticket = _Ticket(generation, future, [-1] * len(records), len(records), size, landed)
         generation.in_flight += 1
         generation.idle.clear()
-        for place, record in enumerate(records):
-            arrived = partial(self._arrived, ticket, place)
-            try:
-                sent = generation.producer.send(
-                    record.topic,
-                    value=record.value,
-                    key=record.key,
-                    headers=list(record.headers),
-                    partition=record.partition,
-                )
-            except DRIVER_ERRORS as error:  # it never left: its metadata went missing, say
-                arrived(error)
-            else:
-                sent.add_callback(arrived)
-                sent.add_errback(arrived)
+        self._waiting.append((ticket, records))
+        if not self._is_busy(len(records)):
+            self._produce()
+        elif self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._produce)
         return ticket
+
+    def _is_busy(self, records: int) -> bool:
+        """Count records; tell whether so many came lately that waiting for more pays."""
+        now_s = asyncio.get_running_loop().time()
+        elapsed_s = now_s - self._counted_since_s
+        if elapsed_s >= COUNT_S:
+            self._rate_per_s = self._counted / elapsed_s
+            self._counted, self._counted_since_s = 0, now_s
+        self._counted += records
+        return self._rate_per_s > self._busy_per_s
+
+    def _produce(self) -> None:
+        """Give the producer all that waits."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        waiting, self._waiting = self._waiting, []
+        for ticket, records in waiting:
+            for place, record in enumerate(records):
+                arrived = partial(self._arrived, ticket, place)
+                try:
+                    sent = ticket.generation.producer.send(
+                        record.topic,
+                        value=record.value,
+                        key=record.key,
+                        headers=list(record.headers),
+                        partition=record.partition,
+                    )
+                except Exception as error:  # it never left: whoever waits for it hears of it
+                    arrived(error)
+                else:
+                    sent.add_callback(arrived)
+                    sent.add_errback(arrived)
 
     async def _durable(self, ticket: _Ticket, topic: str) -> Sequence[int]:
         doing = f"write to {topic}"

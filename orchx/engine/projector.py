@@ -35,6 +35,10 @@ BARRIER_TIMEOUT_S = 10.0
 FAILURE_DELAY_S = 1.0
 """Pause of `run` after a failed step."""
 
+REST_SHARE = 3
+REST_MAX_MS = 250
+"""Between steps: three times as long as the last one took, within this; an interval at least."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -69,7 +73,7 @@ class Projector:
         self._log = log
         self._store = store
         self._clock = clock
-        self._interval_s = settings.sweep.projector_interval_ms / 1000
+        self._interval_ms = settings.sweep.projector_interval_ms
         self._partition = partition
         self._observer = observer
         self._archive = archive
@@ -102,8 +106,12 @@ class Projector:
             return await self._step(up_to)
 
     async def run(self) -> NoReturn:
-        """Project for ever: at once while there is something, else every interval."""
+        """Project for ever: at once while there is much, else every interval, or less often.
+
+        The dearer the steps are, the longer they are apart, for then each has more to do at once.
+        """
         while True:
+            begun_ms = self._clock.ticks_ms()
             try:
                 applied = await self.step()
             except (DriverError, StorageFull, TryLater) as error:
@@ -111,7 +119,17 @@ class Projector:
                 await self._clock.sleep(FAILURE_DELAY_S)
                 continue
             if applied < self._batch_limit:
-                await self._clock.sleep(self._interval_s)
+                await self._clock.sleep(self._rest_s(begun_ms))
+
+    def _rest_s(self, begun_ms: int) -> float:
+        """Return how long to rest after a step: until a time at which others step too.
+
+        So those of one process write together.
+        """
+        now_ms = self._clock.ticks_ms()
+        rest_ms = min(REST_SHARE * (now_ms - begun_ms), REST_MAX_MS)
+        intervals = -(-max(rest_ms, self._interval_ms) // self._interval_ms)
+        return (intervals * self._interval_ms - now_ms % self._interval_ms) / 1000
 
     async def barrier(self, timeout_s: float = BARRIER_TIMEOUT_S) -> int:
         """Return when everything that is durable now is projected: up to where that is.
