@@ -129,8 +129,10 @@ class Wire:
         try:
             await asyncio.gather(self._pass_on(client, requests), self._pass_on(server, answers))
         finally:
-            requests.close()
-            answers.close()
+            for stream in (requests, answers):
+                stream.close()
+                with suppress(ConnectionError):
+                    await stream.wait_closed()
 
     async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):

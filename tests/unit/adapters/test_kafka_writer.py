@@ -1,4 +1,4 @@
-"""When the writer hands records to its producer: at once, or under load a little later, together."""
+"""When the writer hands records to its producer: at once, or together under load."""
 
 from __future__ import annotations
 
