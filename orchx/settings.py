@@ -36,6 +36,12 @@ class HttpSettings(_Section):
     max_body_bytes: int = Field(1_048_576, ge=1024)
     max_depth: int = Field(64, ge=4, le=190, description="nesting of a JSON body")
     max_batch: int = Field(1000, ge=1)
+    max_writes: int = Field(
+        500,
+        ge=1,
+        description="requests other than GET that a process works on at once; more are told to"
+        " try later. Those that wait for a workflow's end do not count",
+    )
     max_wait_s: float = Field(60.0, gt=0)
     drain_s: float = Field(
         2.0,

@@ -23,7 +23,7 @@ DELIVERY_PER_REQUEST: Final = 2  # a lost request is sent once more
 MARGIN_S: Final = 2.0  # kafka-python may notice late, or never, that its time is up
 CLOSE_S: Final = 5.0
 LINGER_S: Final = 0.005  # under load, for others to go with it: fewer, larger requests cost less
-BUSY_PER_S: Final = 400  # records, beyond which it is under load: one workflow alone makes 300
+BUSY_PER_S: Final = 400  # calls, beyond which it is under load: one workflow alone makes 300
 COUNT_S: Final = 0.1
 METADATA_POLL_S: Final = 0.02
 
@@ -90,7 +90,7 @@ class KafkaWriter:
         Args:
             settings: where Kafka is.
             name: the role to be found in the broker's logs.
-            busy_per_s: how many records make it worth while to wait for more.
+            busy_per_s: how many calls a second make it worth while to wait for more.
         """
         self._busy_per_s = busy_per_s
         self._settings = settings
@@ -170,20 +170,20 @@ class KafkaWriter:
         generation.in_flight += 1
         generation.idle.clear()
         self._waiting.append((ticket, records))
-        if not self._is_busy(len(records)):
+        if not self._is_busy():
             self._produce()
         elif self._lingering is None:
             self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._produce)
         return ticket
 
-    def _is_busy(self, records: int) -> bool:
-        """Count records; tell whether so many came lately that waiting for more pays."""
+    def _is_busy(self) -> bool:
+        """Count calls; tell whether so many came lately that waiting for more pays."""
         now_s = asyncio.get_running_loop().time()
         elapsed_s = now_s - self._counted_since_s
         if elapsed_s >= COUNT_S:
             self._rate_per_s = self._counted / elapsed_s
             self._counted, self._counted_since_s = 0, now_s
-        self._counted += records
+        self._counted += 1
         return self._rate_per_s > self._busy_per_s
 
     def _produce(self) -> None:
@@ -195,6 +195,9 @@ class KafkaWriter:
         for ticket, records in waiting:
             for place, record in enumerate(records):
                 arrived = partial(self._arrived, ticket, place)
+                if ticket.generation.retired and not self._closed:
+                    arrived(errors.KafkaConnectionError("the producer was replaced meanwhile"))
+                    continue
                 try:
                     sent = ticket.generation.producer.send(
                         record.topic,

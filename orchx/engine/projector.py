@@ -37,7 +37,7 @@ FAILURE_DELAY_S = 1.0
 
 REST_SHARE = 3
 REST_MAX_MS = 250
-"""Between steps: three times as long as the last one took, within this; an interval at least."""
+"""Between steps: some three times as long as the last one took, within this, in intervals."""
 
 _log = structlog.get_logger(__name__)
 
@@ -124,7 +124,7 @@ class Projector:
     def _rest_s(self, begun_ms: int) -> float:
         """Return how long to rest after a step: until a time at which others step too.
 
-        So those of one process write together.
+        So those of one process write together. It is up to an interval less than reckoned.
         """
         now_ms = self._clock.ticks_ms()
         rest_ms = min(REST_SHARE * (now_ms - begun_ms), REST_MAX_MS)

@@ -104,7 +104,9 @@ def build_application(
         replace(operation, handler=show_openapi) if operation.id == "showOpenapi" else operation
         for operation in OPERATIONS
     ]
-    limits = limits or RequestLimits(max_body_bytes=settings.max_body_bytes)
+    limits = limits or RequestLimits(
+        max_body_bytes=settings.max_body_bytes, max_writes=settings.max_writes
+    )
     authenticator = Authenticator(keys, settings)
     app.router.routes.extend(build_routes(operations, api, authenticator, RequestBodies(limits)))
     app.openapi_schema = document

@@ -75,7 +75,7 @@ def undeploy() -> None:
 
 
 def start_serve(settings: Settings) -> Settings:
-    """Start Serve if need be; returns the settings with the port that it listens at.
+    """Start Serve if need be; returns the settings with where it listens.
 
     With port 0, a free port is taken: Serve and its HAProxy must both be told the same one.
     """
@@ -88,7 +88,10 @@ def start_serve(settings: Settings) -> Settings:
         ),
         logging_config={"log_level": "WARNING"},
     )
-    http = settings.http.model_copy(update={"port": port})
+    if joins_cluster() and (running := _get_global_client()) is not None:
+        # since before this start, perhaps: then it stays where it is
+        host, port = running.http_config.host, running.http_config.port
+    http = settings.http.model_copy(update={"host": host, "port": port})
     return settings.model_copy(update={"http": http})
 
 
@@ -112,8 +115,4 @@ def deploy(settings: Settings) -> str:
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )(serve.ingress()(Ingestion))
     serve.run(deployment.bind(settings), name=APPLICATION, route_prefix="/")
-    host, port = settings.http.host, settings.http.port
-    if joins_cluster() and (running := _get_global_client()) is not None:
-        # since before this start, perhaps: then it stays where it is
-        host, port = running.http_config.host, running.http_config.port
-    return f"http://{host}:{port}"
+    return f"http://{settings.http.host}:{settings.http.port}"

@@ -34,6 +34,7 @@ from orchx.ports.state_store import TERMINAL, WorkflowSummary
 from orchx.serve.answers import accepted_json, workflow_json
 from orchx.serve.context import Api
 from orchx.serve.identifiers import fresh_workflow_id
+from orchx.serve.limits import only_waits
 from orchx.serve.media import read_json_request
 from orchx.serve.models import SubmitItem
 from orchx.serve.preferences import idempotency_key_of, preferred_wait_s
@@ -61,6 +62,7 @@ async def submit(api: Api, call: Call) -> Response:
     """`POST /v1/requests`."""
     accepted, is_batch, wait_s = await _store(api, call)
     call.stored()
+    only_waits(call.request.scope)
     if is_batch:
         return json_response({"results": [_result(one) for one in accepted]}, 202)
     return await _answer(api, accepted[0], wait_s, preferred=call.query.wait is None)

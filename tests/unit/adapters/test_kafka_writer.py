@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from orchx.adapters import kafka_writer
 from orchx.adapters.kafka_writer import KafkaWriter, Outgoing, _Generation
+from orchx.errors import DriverError
 from orchx.settings import KafkaSettings
 
 
@@ -69,17 +71,37 @@ async def test_what_comes_under_load_waits_for_more_and_keeps_its_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kafka_writer, "COUNT_S", 0.0)  # the rate is that of the last call
-    monkeypatch.setattr(kafka_writer, "LINGER_S", 0.01)
+    monkeypatch.setattr(kafka_writer, "LINGER_S", 60.0)
     writer = Writer(busy_per_s=1)
     sending = [asyncio.create_task(writer.send([outgoing(n)])) for n in range(4)]
     await settled()
     assert writer.producer.values == [b"0"]  # nothing was known of a rate yet
-    async with asyncio.timeout(5):
-        while len(writer.producer.values) < 4:  # noqa: ASYNC110  what is awaited has no event
-            await asyncio.sleep(0.001)
-    assert writer.producer.values == [b"0", b"1", b"2", b"3"]
+    writer._busy_per_s = math.inf  # the next one finds that it need not wait: nor do the others
+    sending.append(asyncio.create_task(writer.send([outgoing(4)])))
+    await settled()
+    assert writer.producer.values == [b"0", b"1", b"2", b"3", b"4"]
     writer.producer.acknowledge()
-    assert await asyncio.gather(*sending) == [[0], [1], [2], [3]]
+    assert await asyncio.gather(*sending) == [[0], [1], [2], [3], [4]]
+    await writer.close()
+
+
+async def test_what_waits_when_the_producer_is_replaced_fails_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kafka_writer, "COUNT_S", 0.0)
+    monkeypatch.setattr(kafka_writer, "LINGER_S", 60.0)
+    writer = Writer(busy_per_s=1)
+    sending = [asyncio.create_task(writer.send([outgoing(n)])) for n in range(2)]
+    await settled()
+    writer.made.retired = True  # as after a record that was lost
+    writer._produce()
+    await settled()
+    assert writer.producer.values == [b"0"]
+    with pytest.raises(DriverError):
+        await sending[1]
+    writer.producer.acknowledge()
+    assert await sending[0] == [0]
+    assert writer.bytes_in_flight == 0
     await writer.close()
 
 

@@ -328,14 +328,14 @@ async def test_nothing_is_projected_behind_the_offset_that_is_asked_for() -> Non
 
 
 @pytest.mark.parametrize(
-    ("took_ms", "least_ms"), [(0, 50), (10, 50), (20, 100), (60, 200), (1_000, 250)]
+    ("took_ms", "most_ms"), [(0, 50), (10, 50), (20, 100), (60, 200), (1_000, 250)]
 )
 @pytest.mark.parametrize("now_ms", [1_000_000, 1_000_001, 1_000_049])
 async def test_the_dearer_a_step_the_longer_the_rest_and_all_step_together(
-    took_ms: int, least_ms: int, now_ms: int
+    took_ms: int, most_ms: int, now_ms: int
 ) -> None:
     clock = FakeClock(now_ms)
     subject = projector(FakeLog(), FakeStore(), clock=clock)
     rest_ms = round(subject._rest_s(clock.ticks_ms() - took_ms) * 1000)
-    assert least_ms - 50 < rest_ms <= least_ms
+    assert most_ms - 50 < rest_ms <= most_ms
     assert (clock.ticks_ms() + rest_ms) % 50 == 0
