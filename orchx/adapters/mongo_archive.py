@@ -8,7 +8,8 @@ the key names the first and the last record, and a reader passes over what it ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -18,6 +19,7 @@ from pymongo import IndexModel
 from pymongo.errors import BulkWriteError
 
 from orchx.adapters.coalesced_query import Coalesced
+from orchx.adapters.grouped_reads import GroupedReads
 from orchx.adapters.mongo_connection import (
     Document,
     Layout,
@@ -83,6 +85,7 @@ class MongoArchive:
         """Connect nowhere yet; `turn_offsets` is how many each turn of the log has to itself."""
         self._connection = connection
         self._turn_offsets = turn_offsets
+        self._histories: GroupedReads[Sequence[Document]] = GroupedReads(self._read_whole, ())
         self._adding = Coalesced(self._add, apart=(DriverError,))
 
     async def add(self, records: Sequence[Record], *, offset: int, partition: int) -> None:
@@ -111,6 +114,10 @@ class MongoArchive:
     ) -> Sequence[Record]:
         """Return records of the workflow in log order; all of them, if there is no limit."""
         found: list[Record] = []
+        if limit is None and not after_offset:
+            for document in await self._histories.get(workflow_id):
+                after_offset = _read_on(document, workflow_id, after_offset, found)
+            return found
         if limit is not None and limit <= 0:
             return found
         turns = await self._connection.collection(TURNS)
@@ -128,14 +135,24 @@ class MongoArchive:
                 cursor = cursor.limit(limit)  # each holds one more record at least
             async with cursor:
                 async for document in cursor:
-                    for line in _lines_of(document):
-                        if line.offset > after_offset:
-                            found.append(_record(workflow_id, line))
-                            after_offset = line.offset
+                    after_offset = _read_on(document, workflow_id, after_offset, found)
                     size += len(document["records"])
                     if limit is not None and (len(found) >= limit or size > PAGE_BYTES):
                         break
         return found[:limit]
+
+    async def _read_whole(self, workflow_ids: Collection[str]) -> Mapping[str, Sequence[Document]]:
+        turns = await self._connection.collection(TURNS)
+        found: defaultdict[str, list[Document]] = defaultdict(list)
+        with self._connection.translating():
+            wanted = {"workflow_id": {"$in": list(workflow_ids)}}
+            cursor = turns.find(
+                wanted, {"workflow_id": 1, "records": 1}, batch_size=FETCHED_DOCUMENTS
+            )
+            async with cursor.sort([("workflow_id", 1), ("first", 1), ("last", 1)]):
+                async for document in cursor:
+                    found[document["workflow_id"]].append(document)
+        return found
 
     async def epochs(self, workflow_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the highest epoch of each workflow that is here: one query for all."""
@@ -220,6 +237,15 @@ def _lines_of(document: Document) -> list[RecordLine]:
     except msgspec.MsgspecError as error:
         what = f"document {document['_id']} of {TURNS.name}"
         raise DriverError(f"MongoDB: {what} is not what orchx wrote: {error}") from error
+
+
+def _read_on(document: Document, workflow_id: str, after_offset: int, found: list[Record]) -> int:
+    """Add what a document has behind an offset; return the offset behind that."""
+    for line in _lines_of(document):
+        if line.offset > after_offset:
+            found.append(_record(workflow_id, line))
+            after_offset = line.offset
+    return after_offset
 
 
 def _record(workflow_id: str, line: RecordLine) -> Record:
