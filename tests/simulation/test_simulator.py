@@ -22,7 +22,7 @@ CAUGHT_WITHIN = {
     "early-timers": (100, {6}),
     "effects-before-append": (100, {4, 5}),
     "forget-timers": (200, {2, 3, 6}),
-    "measure-on-the-wall": (600, {2}),
+    "measure-on-the-wall": (2_500, {2}),
     "new-key-per-retry": (300, {5}),
     "no-command-dedup": (200, {3, 5}),
     "no-redispatch": (200, {2}),
