@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+SHARED_MAX: Final = 500
+"""Of what a piece of work is made of: who has more, as after an outage, has it done alone."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,9 +33,14 @@ class Coalesced(Generic[Item, Result]):
         self._next: asyncio.Task[Result] | None = None
         self._callers: list[Sequence[Item]] = []
 
-    async def join(self, items: Iterable[Item] = ()) -> Result:
-        """Return the result of work that began after this call; raises what it raises."""
+    async def join(self, items: Iterable[Item] = (), *, alone: bool = False) -> Result:
+        """Return the result of work that began after this call; raises what it raises.
+
+        `alone`: with nobody else's items; it ends with its caller.
+        """
         own = tuple(items)
+        if alone:
+            return await self._work(own)
         self._callers.append(own)
         callers = self._callers
         if self._next is None:
@@ -54,7 +62,7 @@ class Coalesced(Generic[Item, Result]):
         return await self._work([item for items in callers for item in items])
 
     async def close(self) -> None:
-        """Wait until nothing is done any more."""
+        """Wait until nothing is done any more, but for what callers have done alone."""
         while (task := self._next or self._running) is not None and not task.done():
             await asyncio.wait((task,))
 

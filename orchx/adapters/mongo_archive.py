@@ -18,7 +18,7 @@ import msgspec
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError
 
-from orchx.adapters.coalesced_query import Coalesced
+from orchx.adapters.coalesced_query import SHARED_MAX, Coalesced
 from orchx.adapters.grouped_reads import GroupedReads
 from orchx.adapters.mongo_connection import (
     Document,
@@ -34,7 +34,6 @@ TURN_OFFSETS: Final = 4096
 """How many offsets each turn of the log has to itself."""
 
 PAGE_BYTES: Final = 16 * 1_048_576
-SHARED_RECORDS_MAX: Final = 500  # who has more, as after an outage, adds them by himself
 FETCHED_DOCUMENTS: Final = 1_000  # from the server at a time, or 16 MB of them
 
 TURNS: Final = Layout(
@@ -89,12 +88,9 @@ class MongoArchive:
         self._adding = Coalesced(self._add, apart=(DriverError,))
 
     async def add(self, records: Sequence[Record], *, offset: int, partition: int) -> None:
-        """Store records, then the offset of their partition; with others who do so now."""
+        """Store records, then the offset of their partition; a few with others who do so now."""
         addition = _Addition(list(self._documents(records, partition)), partition, offset)
-        if len(records) > SHARED_RECORDS_MAX:
-            await self._add([addition])
-        else:
-            await self._adding.join([addition])
+        await self._adding.join([addition], alone=len(records) > SHARED_MAX)
 
     async def _add(self, additions: Sequence[_Addition]) -> None:
         documents = [document for addition in additions for document in addition.documents]

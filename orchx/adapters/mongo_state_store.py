@@ -16,7 +16,7 @@ import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.asynchronous.cursor import AsyncCursor
 
-from orchx.adapters.coalesced_query import Coalesced, CoalescedQuery
+from orchx.adapters.coalesced_query import SHARED_MAX, Coalesced, CoalescedQuery
 from orchx.adapters.listing_cursor import cursor_behind, place_of
 from orchx.adapters.mongo_connection import Document, Layout, MongoConnection, reaching
 from orchx.errors import DriverError
@@ -24,7 +24,6 @@ from orchx.ports.state_store import TERMINAL, Filter, Page, WorkflowSummary
 
 PAGE_MAX: Final = 1_000
 PAGE_BYTES: Final = 16 * 1_048_576
-SHARED_SUMMARIES_MAX: Final = 500  # who has more, as after an outage, saves them by himself
 LOOKUP_IDS_MAX: Final = 10_000  # per query
 
 _NEWEST: Final = [("created_at_ms", DESCENDING), ("_id", DESCENDING)]
@@ -97,14 +96,11 @@ class MongoStateStore:
         """Store summaries, then the offset; an offset not above the stored one changes nothing.
 
         Looking first is enough for that, since one projector at a time serves a partition.
-        Should a former one still write, it moves neither offset nor documents back. What
-        others save now, of other partitions, is saved with it.
+        Should a former one still write, it moves neither offset nor documents back. A
+        few are saved with what others save now, of other partitions.
         """
         save = _Save(summaries, offset, partition)
-        if len(summaries) > SHARED_SUMMARIES_MAX:
-            await self._save([save])
-        else:
-            await self._saving.join([save])
+        await self._saving.join([save], alone=len(summaries) > SHARED_MAX)
 
     async def _save(self, saves: Sequence[_Save]) -> None:
         workflows = await self._connection.collection(WORKFLOWS)

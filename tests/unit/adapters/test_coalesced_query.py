@@ -122,3 +122,16 @@ async def test_one_that_is_at_fault_fails_alone() -> None:
     away = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(error) for error in away] == [Unavailable, Unavailable]
     assert done == [[0], [9, 1]]
+
+
+async def test_who_has_much_has_it_done_alone() -> None:
+    done: list[list[int]] = []
+
+    async def work(items: Sequence[int]) -> int:
+        done.append(list(items))
+        return sum(items)
+
+    coalesced = Coalesced(work)
+    calls = [coalesced.join([1]), coalesced.join([8, 8], alone=True), coalesced.join([2])]
+    assert list(await asyncio.gather(*calls)) == [3, 16, 3]
+    assert sorted(done) == [[1, 2], [8, 8]]
