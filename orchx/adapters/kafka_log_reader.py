@@ -208,12 +208,14 @@ class KafkaLogReader:
             consumer.pause(*(place for place in places if place.partition in self._paused))
             while not self._stopping:
                 self._nudge.clear()
+                # Asked first: what the receiver wished for as it took is among the changes then.
+                behind = self._handed_bytes - self._taken_bytes > BACKLOG_BYTES_MAX
                 while self._changes:
                     self._changes.popleft()(consumer)
                 if self._next.keys() <= self._paused:
                     self._nudge.wait(ASLEEP_S)
                     continue
-                if self._handed_bytes - self._taken_bytes > BACKLOG_BYTES_MAX:
+                if behind:
                     self._nudge.wait(PACE_S)
                     continue
                 self._poll(consumer)
@@ -262,9 +264,11 @@ class KafkaLogReader:
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def _hand_over(self, batches: Sequence[Batch], size: int) -> None:
-        self._taken_bytes += size
-        if not self._stopping:
-            self._receiver.receive(batches)
+        try:
+            if not self._stopping:
+                self._receiver.receive(batches)
+        finally:
+            self._taken_bytes += size
 
 
 def _unpark(consumer: KafkaConsumer) -> None:
