@@ -187,6 +187,7 @@ def build_dispatcher(
                 link=link,
                 capacity=settings.owners.shared_capacity if kind == "shared" else 1,
                 dedicated=kind == "dedicated",
+                reachable=kind == "shared",  # the others start later, and say when they have
                 last_contact_ms=ticks_ms,
             )
             for kind, links in (("shared", shared), ("dedicated", dedicated))

@@ -211,8 +211,12 @@ def _actor(
 
 
 def create_engine(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
-    """Have every actor of the engine started, and return them by name, ready or not."""
-    settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
+    """Have the actors started without which no request is served.
+
+    Returns:
+        them by name, ready or not; see `create_warm_owners` for the others.
+    """
+    settings = _with_absolute_folder(settings)
     labels = NodeLabels(cluster=settings.cluster, nodes=living_nodes())
     stays = labels.for_owner()
     actors = {
@@ -222,14 +226,31 @@ def create_engine(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
     for number, name in enumerate(names.pools(settings)):
         place = labels.for_pool(number)
         actors[name] = _actor(PoolActor, name, settings, name, settings, place=place)
-    owners = (*names.shared_owners(settings), *names.dedicated_owners(settings))
-    for number, name in enumerate(owners):
+    for number, name in enumerate(names.shared_owners(settings)):
         place = labels.for_owner(number)
         actors[name] = _actor(WorkflowActor, name, settings, name, settings, place=place)
     actors[names.DISPATCHER] = _actor(
         DispatcherActor, names.DISPATCHER, settings, settings, place=stays
     )
     return actors
+
+
+def create_warm_owners(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
+    """Have the owners started that take one workflow at a time, which wait for them till then.
+
+    Returns:
+        them by name, ready or not.
+    """
+    settings = _with_absolute_folder(settings)
+    labels = NodeLabels(cluster=settings.cluster, nodes=living_nodes())
+    return {
+        name: _actor(WorkflowActor, name, settings, name, settings, place=labels.for_owner(number))
+        for number, name in enumerate(names.dedicated_owners(settings), settings.owners.shared)
+    }
+
+
+def _with_absolute_folder(settings: Settings) -> Settings:
+    return settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
 
 
 def await_engine(actors: Mapping[str, ActorHandle[Any]]) -> Mapping[str, str]:

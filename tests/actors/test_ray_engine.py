@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -53,7 +54,8 @@ def settings(tmp_path: Path, ray_namespace: str) -> Iterator[Settings]:
 
 
 def start_engine(settings: Settings) -> Mapping[str, str]:
-    return cluster.await_engine(cluster.create_engine(settings))
+    pids = cluster.await_engine(cluster.create_engine(settings))
+    return {**pids, **cluster.await_engine(cluster.create_warm_owners(settings))}
 
 
 @asynccontextmanager
@@ -71,7 +73,9 @@ async def _close(handles: Handles) -> None:
         await asyncio.sleep(0)
 
 
-async def _submit(gateway: EngineGateway, key: str) -> str:
+async def _submit(
+    gateway: EngineGateway, key: str, isolation: Literal["auto", "dedicated"] = "auto"
+) -> str:
     """Publish the definition and start a workflow that waits for an event."""
     definition = read_definition(DOCUMENT)
     await gateway.catalog.publish(
@@ -95,7 +99,7 @@ async def _submit(gateway: EngineGateway, key: str) -> str:
         version=definition.version,
         digest=definition.digest,
         input={},
-        request=Request(),
+        request=Request(isolation=isolation),
     )
     await gateway.submit([start])
     return workflow_id
@@ -147,6 +151,17 @@ async def test_an_engine_starts_once_runs_a_workflow_and_stops(settings: Setting
     with pytest.raises(Unavailable):
         await link.reconcile([])
     await _close(handles)
+
+
+async def test_requests_are_taken_before_the_warm_owners_are_there(settings: Settings) -> None:
+    await asyncio.to_thread(lambda: cluster.await_engine(cluster.create_engine(settings)))
+    async with _gateway(settings) as gateway:
+        shared = await _submit(gateway, "shared")
+        alone = await _submit(gateway, "alone", "dedicated")
+        assert (await _answer(gateway, shared, "soon")).status == "completed"
+        assert (await gateway.show(alone)).status == "pending"
+        await asyncio.to_thread(lambda: cluster.await_engine(cluster.create_warm_owners(settings)))
+        assert (await _answer(gateway, alone, "later")).status == "completed"
 
 
 async def test_what_waits_outlives_the_engine(settings: Settings) -> None:
