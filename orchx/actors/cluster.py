@@ -211,17 +211,16 @@ def _actor(
 
 
 def create_engine(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
-    """Have the actors started without which no request is served.
+    """Have the actors started without which no request is taken.
 
     Returns:
-        them by name, ready or not; see `create_warm_owners` for the others.
+        them by name, ready or not; see `create_others`.
     """
     settings = _with_absolute_folder(settings)
     labels = NodeLabels(cluster=settings.cluster, nodes=living_nodes())
     stays = labels.for_owner()
     actors = {
-        names.PROJECTOR: _actor(ProjectorActor, names.PROJECTOR, settings, settings, place=stays),
-        names.REPORTER: _actor(ReporterActor, names.REPORTER, settings, settings, place=stays),
+        names.PROJECTOR: _actor(ProjectorActor, names.PROJECTOR, settings, settings, place=stays)
     }
     for number, name in enumerate(names.pools(settings)):
         place = labels.for_pool(number)
@@ -235,18 +234,24 @@ def create_engine(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
     return actors
 
 
-def create_warm_owners(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
-    """Have the owners started that take one workflow at a time, which wait for them till then.
+def create_others(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
+    """Have the reporter and the owners of one workflow at a time started.
+
+    What is theirs to do waits for them: webhooks, and workflows that share no owner.
 
     Returns:
         them by name, ready or not.
     """
     settings = _with_absolute_folder(settings)
     labels = NodeLabels(cluster=settings.cluster, nodes=living_nodes())
-    return {
-        name: _actor(WorkflowActor, name, settings, name, settings, place=labels.for_owner(number))
-        for number, name in enumerate(names.dedicated_owners(settings), settings.owners.shared)
+    place = labels.for_owner()
+    actors = {
+        names.REPORTER: _actor(ReporterActor, names.REPORTER, settings, settings, place=place)
     }
+    for number, name in enumerate(names.dedicated_owners(settings), settings.owners.shared):
+        place = labels.for_owner(number)
+        actors[name] = _actor(WorkflowActor, name, settings, name, settings, place=place)
+    return actors
 
 
 def _with_absolute_folder(settings: Settings) -> Settings:

@@ -67,7 +67,7 @@ def start_server(settings: Settings) -> Running:
     pids = cluster.await_engine(actors)
     url = deploy(settings)
     # What no request needs to be taken costs the start nothing.
-    pids = {**pids, **cluster.await_engine(cluster.create_warm_owners(settings))}
+    pids = {**pids, **cluster.await_engine(cluster.create_others(settings))}
     # It is told once: not before everything else has worked.
     admin_key = asyncio.run(_first_key(settings))
     return Running(

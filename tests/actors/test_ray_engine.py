@@ -55,7 +55,7 @@ def settings(tmp_path: Path, ray_namespace: str) -> Iterator[Settings]:
 
 def start_engine(settings: Settings) -> Mapping[str, str]:
     pids = cluster.await_engine(cluster.create_engine(settings))
-    return {**pids, **cluster.await_engine(cluster.create_warm_owners(settings))}
+    return {**pids, **cluster.await_engine(cluster.create_others(settings))}
 
 
 @asynccontextmanager
@@ -153,14 +153,14 @@ async def test_an_engine_starts_once_runs_a_workflow_and_stops(settings: Setting
     await _close(handles)
 
 
-async def test_requests_are_taken_before_the_warm_owners_are_there(settings: Settings) -> None:
+async def test_requests_are_taken_before_everything_has_started(settings: Settings) -> None:
     await asyncio.to_thread(lambda: cluster.await_engine(cluster.create_engine(settings)))
     async with _gateway(settings) as gateway:
         shared = await _submit(gateway, "shared")
         alone = await _submit(gateway, "alone", "dedicated")
         assert (await _answer(gateway, shared, "soon")).status == "completed"
         assert (await gateway.show(alone)).status == "pending"
-        await asyncio.to_thread(lambda: cluster.await_engine(cluster.create_warm_owners(settings)))
+        await asyncio.to_thread(lambda: cluster.await_engine(cluster.create_others(settings)))
         assert (await _answer(gateway, alone, "later")).status == "completed"
 
 
