@@ -33,13 +33,9 @@ def node_id() -> str:
     return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
 
 
-def is_node_alive() -> bool:
-    """Tell whether the node that this process belongs to is one that Ray still counts on.
-
-    Without its raylet a node has no workers, and a driver stays without noticing.
-    """
-    own = node_id()
-    return any(node["Alive"] for node in nodes() if node["NodeID"] == own)
+def raylet_socket() -> Path:
+    """Return the socket at which this machine's raylet listens. Only for who is connected."""
+    return Path(ray.get_runtime_context().worker.node.raylet_socket_name)
 
 
 def process_name(kind: str) -> str:
