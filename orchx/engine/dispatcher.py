@@ -251,7 +251,7 @@ class Dispatcher:
         """An owner has (re)started: whatever it held is sent to it again."""
         known, station.incarnation = station.incarnation, incarnation
         station.reachable = True
-        if known:
+        if known not in ("", incarnation):  # its hello may come after it has answered
             logger.warning("owner restarted", owner=station.link.name, held=len(station.held))
         for workflow_id in list(station.held):
             self.roster.resend(self.roster.entries[workflow_id], claim=True)

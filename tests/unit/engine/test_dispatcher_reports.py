@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchx.engine.dispatcher import LOST_PAUSE_S, MAX_LOST_PAUSE_S
 from orchx.ports.supervision import OwnerReport, Passivation, Subscription
@@ -71,6 +72,18 @@ async def test_a_new_incarnation_is_sent_everything_again(hello: bool) -> None:
     assert sorted(desk.owners["owner-1"].got) == ["a", "b"]
     await desk.report("owner-1")
     assert len(desk.owners["owner-1"].got) == 2
+
+
+async def test_only_another_incarnation_is_told_of_as_a_restart() -> None:
+    desk = Desk()
+    await desk.submit(start("wf"))
+    with capture_logs() as lines:
+        await desk.report("owner-1")
+        await desk.report("owner-1", hello=True)
+        assert lines == []
+        desk.owners["owner-1"].restart()
+        await desk.report("owner-1", hello=True)
+    assert [line["event"] for line in lines] == ["owner restarted"]
 
 
 # -- passivation ---------------------------------------------------------------------------
