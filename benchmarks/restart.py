@@ -30,7 +30,7 @@ from benchmarks.waiting import DEFINITION as APPROVAL
 from orchx.adapters.loopback_ports import free_port
 from orchx.client import AsyncClient
 from orchx.client.retries import RetryPolicy
-from orchx.errors import OrchxError
+from orchx.errors import DriverError, TryLater
 
 NAP_S: Final = 5.0
 NAPS: Final = 60  # in a row: longer than anything that is measured
@@ -101,6 +101,10 @@ class Server:
         said: Mapping[str, Any] = json.loads(line)
         return said
 
+    def lives(self) -> bool:
+        """Tell whether what was started has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """End all its processes at once, as a machine that loses power would."""
         if self._process is None:
@@ -159,19 +163,24 @@ async def measure(server: Server, waiting: int, epochs: Mapping[str, int]) -> Re
 async def _until_served(server: Server) -> None:
     """Have one more workflow taken, as soon as one is; it does not end, and nobody waits."""
     async with server.client(ONCE) as client, asyncio.timeout(TIMEOUT_S):
-        while True:
+        while server.lives():
             try:
-                await _submit(client, "errand", 1)
+                await _submit(client, "errand", 1, key="once it serves")
                 return
-            except OrchxError:  # nobody listens yet, or who does has nobody behind it
+            except (TryLater, DriverError):  # nobody listens yet, or who does has nobody behind
                 await asyncio.sleep(POLL_S)
+        server.started()  # which says why it has ended
 
 
-async def _submit(client: AsyncClient, name: str, count: int) -> Sequence[str]:
+async def _submit(
+    client: AsyncClient, name: str, count: int, *, key: str | None = None
+) -> Sequence[str]:
     request = {"definition": {"namespace": "waiting", "name": name}}
     ids: list[str] = []
     for first in range(0, count, BATCH):
-        accepted = await client.submit_batch([request] * min(BATCH, count - first))
+        accepted = await client.submit_batch(
+            [request] * min(BATCH, count - first), key=key and f"{key} {first}"
+        )
         ids += [one.id for one in accepted]
     return ids
 

@@ -211,10 +211,10 @@ def _actor(
 
 
 def create_engine(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
-    """Have the actors started without which no request is taken.
+    """Have the actors started without which no request is taken; `create_rest` has the others.
 
     Returns:
-        them by name, ready or not; see `create_others`.
+        them by name, ready or not.
     """
     settings = _with_absolute_folder(settings)
     labels = NodeLabels(cluster=settings.cluster, nodes=living_nodes())
@@ -234,7 +234,7 @@ def create_engine(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
     return actors
 
 
-def create_others(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
+def create_rest(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
     """Have the reporter and the owners of one workflow at a time started.
 
     What is theirs to do waits for them: webhooks, and workflows that share no owner.

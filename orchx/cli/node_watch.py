@@ -13,7 +13,7 @@ CHECK_S: Final = 1.0
 class NodeWatch:
     """Sets `stop` once nobody listens at the raylet's socket any more.
 
-    It holds a connection there, in a thread, so it hears of the raylet's death at once and from
+    It holds a connection there, in a thread, so it hears of the raylet's death soon and from
     the kernel: what keeps the cluster together may have died with it, and would not answer.
     A raylet that is frozen, or that nobody else can reach, still listens.
     """

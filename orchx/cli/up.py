@@ -12,7 +12,6 @@ import ray
 from rich.console import Console
 
 from orchx.actors.cluster import joins_cluster
-from orchx.actors.ray_session import raylet_socket
 from orchx.cli.environment_settings import read_settings
 from orchx.cli.example_files import with_examples
 from orchx.cli.failures import UsageError
@@ -79,7 +78,7 @@ def _run(options: UpOptions, settings: Settings, signals: EndingSignals) -> None
         sys.stdout = sys.stderr  # Ray prints warnings to standard output
     else:
         print_welcome(console, settings, running, examples=options.examples)
-    node = NodeWatch(raylet_socket(), signals.stop)
+    node = NodeWatch(running.raylet, signals.stop)
     signals.stop.wait()
     if node.lost:
         ray.shutdown()  # there is nobody left to be told to stop

@@ -13,7 +13,7 @@ import ray
 
 from orchx.actors import cluster
 from orchx.actors.node_labels import Node
-from orchx.actors.ray_session import logs_folder
+from orchx.actors.ray_session import logs_folder, raylet_socket
 from orchx.adapters.definition_source import read_definition
 from orchx.adapters.service_source import read_services
 from orchx.domain.document_parser import canonical_json
@@ -39,6 +39,7 @@ class Running:
 
     url: str
     logs: Path
+    raylet: Path
     pids: Mapping[str, str]
     nodes: Mapping[str, Node]
     admin_key: str | None
@@ -47,7 +48,7 @@ class Running:
 
 
 def start_server(settings: Settings) -> Running:
-    """Start everything and return once requests are taken.
+    """Start everything and return once all of it runs; requests are taken a little earlier.
 
     Raises:
         CallerError: a definition or service file is wrong, or a setting; or the cluster lacks
@@ -63,16 +64,19 @@ def start_server(settings: Settings) -> Running:
     ray_s = time.monotonic() - begun_s
     settings = cluster.settle(settings)
     actors = cluster.create_engine(settings)
+    if cluster.joins_cluster():  # they stay, whatever becomes of this process: none may be missing
+        cluster.create_rest(settings)
     settings = start_serve(settings)  # its processes start beside the engine's
     pids = cluster.await_engine(actors)
     url = deploy(settings)
-    # What no request needs to be taken costs the start nothing.
-    pids = {**pids, **cluster.await_engine(cluster.create_others(settings))}
+    # Not before: the first request would be taken later, as each process costs CPU to start.
+    pids = {**pids, **cluster.await_engine(cluster.create_rest(settings))}
     # It is told once: not before everything else has worked.
     admin_key = asyncio.run(_first_key(settings))
     return Running(
         url=url,
         logs=logs_folder(),
+        raylet=raylet_socket(),
         pids=pids,
         nodes=cluster.nodes_of(settings),
         admin_key=admin_key,

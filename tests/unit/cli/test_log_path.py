@@ -15,6 +15,7 @@ from orchx.settings import Settings
 
 RUNNING = Running(
     url="http://127.0.0.1:8600",
+    raylet=Path("raylet"),
     logs=Path("/tmp/ray/session_1/logs"),
     pids={"dispatcher": "7"},
     nodes={"dispatcher": Node(id="abc", address="10.0.0.7", labels={})},

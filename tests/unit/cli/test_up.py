@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +23,14 @@ from orchx.cli.failures import UsageError
 from orchx.cli.installed import orchx_command
 from orchx.cli.up_command import UpOptions
 from orchx.cli.welcome import next_steps
+from orchx.errors import DriverError
 from orchx.serve.server import Running
 from orchx.settings import HttpSettings, Settings
 
 RUNNING = Running(
     url="http://127.0.0.1:8600",
     logs=Path("logs"),
+    raylet=Path("raylet"),
     pids={},
     nodes={},
     admin_key=None,
@@ -84,12 +87,25 @@ def test_a_signal_whose_interrupt_gets_lost_stops_it_too(
         try:
             signal.raise_signal(signal.SIGTERM)
         except KeyboardInterrupt:
-            return RUNNING  # as when it is raised where Python can only print it
+            return replace(RUNNING, raylet=raylet)  # as when Python can only print it
         raise AssertionError("no interrupt")
 
+    raylet = tmp_path / "raylet"
     monkeypatch.setattr(up, "start_server", start)
-    assert up.run_up(options(tmp_path)) == 0
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(raylet))
+        listening.listen()
+        assert up.run_up(options(tmp_path)) == 0
     assert len(stopped) == 1
+
+
+def test_a_raylet_that_has_died_ends_it(
+    monkeypatch: pytest.MonkeyPatch, stopped: list[Settings], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(up, "ray", SimpleNamespace(shutdown=lambda: None))
+    monkeypatch.setattr(up, "start_server", lambda _: replace(RUNNING, raylet=tmp_path / "nobody"))
+    with pytest.raises(DriverError, match="raylet"):
+        up.run_up(options(tmp_path))
 
 
 def test_a_start_that_fails_stops_what_is_up(
