@@ -165,7 +165,7 @@ async def _until_served(server: Server) -> None:
     async with server.client(ONCE) as client, asyncio.timeout(TIMEOUT_S):
         while server.lives():
             try:
-                await _submit(client, "errand", 1, key="once it serves")
+                await _submit(client, "errand", 1, key="once-it-serves")
                 return
             except (TryLater, DriverError):  # nobody listens yet, or who does has nobody behind
                 await asyncio.sleep(POLL_S)
@@ -179,7 +179,7 @@ async def _submit(
     ids: list[str] = []
     for first in range(0, count, BATCH):
         accepted = await client.submit_batch(
-            [request] * min(BATCH, count - first), key=key and f"{key} {first}"
+            [request] * min(BATCH, count - first), key=key and f"{key}-{first}"
         )
         ids += [one.id for one in accepted]
     return ids
