@@ -225,9 +225,7 @@ def create_engine(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
     for number, name in enumerate(names.pools(settings)):
         place = labels.for_pool(number)
         actors[name] = _actor(PoolActor, name, settings, name, settings, place=place)
-    for number, name in enumerate(names.shared_owners(settings)):
-        place = labels.for_owner(number)
-        actors[name] = _actor(WorkflowActor, name, settings, name, settings, place=place)
+    actors |= _owners(settings, labels, names.shared_owners(settings))
     actors[names.DISPATCHER] = _actor(
         DispatcherActor, names.DISPATCHER, settings, settings, place=stays
     )
@@ -245,13 +243,21 @@ def create_rest(settings: Settings) -> Mapping[str, ActorHandle[Any]]:
     settings = _with_absolute_folder(settings)
     labels = NodeLabels(cluster=settings.cluster, nodes=living_nodes())
     place = labels.for_owner()
-    actors = {
-        names.REPORTER: _actor(ReporterActor, names.REPORTER, settings, settings, place=place)
+    reporter = _actor(ReporterActor, names.REPORTER, settings, settings, place=place)
+    dedicated = names.dedicated_owners(settings)
+    return {names.REPORTER: reporter} | _owners(
+        settings, labels, dedicated, first=settings.owners.shared
+    )
+
+
+def _owners(
+    settings: Settings, labels: NodeLabels, owners: Sequence[str], *, first: int = 0
+) -> dict[str, ActorHandle[Any]]:
+    """Create owners, spread over the nodes from the `first`th place on."""
+    return {
+        name: _actor(WorkflowActor, name, settings, name, settings, place=labels.for_owner(number))
+        for number, name in enumerate(owners, first)
     }
-    for number, name in enumerate(names.dedicated_owners(settings), settings.owners.shared):
-        place = labels.for_owner(number)
-        actors[name] = _actor(WorkflowActor, name, settings, name, settings, place=place)
-    return actors
 
 
 def _with_absolute_folder(settings: Settings) -> Settings:
