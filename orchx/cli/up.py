@@ -12,6 +12,7 @@ import ray
 from rich.console import Console
 
 from orchx.actors.cluster import joins_cluster
+from orchx.cli.abrupt_end import adopt_orphans, end_abruptly
 from orchx.cli.environment_settings import read_settings
 from orchx.cli.example_files import with_examples
 from orchx.cli.failures import UsageError
@@ -30,6 +31,7 @@ def run_up(options: UpOptions) -> int:
     if options.detach:
         return _leave_running(options, settings)
     signals = EndingSignals()
+    adopt_orphans()
     try:
         with _stage(options, settings) as settings:
             try:
@@ -81,11 +83,11 @@ def _run(options: UpOptions, settings: Settings, signals: EndingSignals) -> None
     node = NodeWatch(running.raylet, signals.stop)
     signals.stop.wait()
     if node.lost:
-        ray.shutdown()  # there is nobody left to be told to stop
-        raise DriverError(
+        error = DriverError(
             "Ray's own process on this machine (its raylet) has ended, and with it what orchx had "
             "here: start it again, and what was running goes on"
         )
+        end_abruptly(error, as_json=options.json)
     if not options.json:
         console.print("Stopping; what runs goes on at the next start.")
 

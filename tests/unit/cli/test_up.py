@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -102,7 +102,10 @@ def test_a_signal_whose_interrupt_gets_lost_stops_it_too(
 def test_a_raylet_that_has_died_ends_it(
     monkeypatch: pytest.MonkeyPatch, stopped: list[Settings], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(up, "ray", SimpleNamespace(shutdown=lambda: None))
+    def end_abruptly(error: Exception, *, as_json: bool) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(up, "end_abruptly", end_abruptly)
     monkeypatch.setattr(up, "start_server", lambda _: replace(RUNNING, raylet=tmp_path / "nobody"))
     with pytest.raises(DriverError, match="raylet"):
         up.run_up(options(tmp_path))
