@@ -7,6 +7,7 @@ pause that the refusal asks for.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections import Counter
@@ -21,7 +22,9 @@ CONNECTIONS_MAX = 1_000
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 15.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 2.0
+REASONS_MAX = 8
 _REQUESTS = "/v1/requests"
+_NUMBERS = re.compile(r"\b\w*\d\w*\b")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +36,7 @@ class Request:
     accepted_s: float | None = None
     workflow_id: str | None = None
     refusals: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
 
 
 class Load(threading.Thread):
@@ -118,12 +122,13 @@ class Load(threading.Thread):
         headers = {**self._headers, "Idempotency-Key": request.key}
         try:
             async with http.post(self._url, json=self._body(request), headers=headers) as response:
-                told: dict[str, Any] = await response.json(content_type=None)
+                told: Any = await response.json(content_type=None)
                 if response.ok:
                     request.workflow_id = str(told["id"])
                     request.accepted_s = time.monotonic()
                     return None, 0.0
                 asked_s = float(response.headers.get("Retry-After", 0))
+                request.reasons[_reason_in(told)] += 1
                 return f"{response.status}", min(asked_s, LONGEST_PAUSE_S)
         except TimeoutError:
             return "silence", 0.0
@@ -138,6 +143,11 @@ class Load(threading.Thread):
         }
 
 
+def _reason_in(told: Any) -> str:
+    detail = told.get("detail") if isinstance(told, dict) else None
+    return _NUMBERS.sub("#", str(detail or "no reason"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
     """How requests were taken: counts, and seconds from when a request was due."""
@@ -148,6 +158,7 @@ class Acceptance:
     longest_refusal_s: float
     refusals: dict[str, int]  # by status, `silence`, or what became of the connection
     wrong_answers: dict[str, int]  # that told the client to give up: 4xx, 500
+    reasons: dict[str, int]  # that the answers gave, numbers and names left out
 
     @classmethod
     def of(cls, requests: list[Request]) -> Acceptance:
@@ -156,8 +167,10 @@ class Acceptance:
         accepted = [each for each in refused if each.accepted_s is not None]
         passing = {str(status) for status in PASSING}
         refusals: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
         for each in refused:
             refusals.update(each.refusals)
+            reasons.update(each.reasons)
         wrong = {why: n for why, n in refusals.items() if why.isdigit() and why not in passing}
         return cls(
             requests=len(requests),
@@ -168,4 +181,5 @@ class Acceptance:
             ),
             refusals=dict(refusals),
             wrong_answers=wrong,
+            reasons=dict(reasons.most_common(REASONS_MAX)),
         )

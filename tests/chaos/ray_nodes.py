@@ -22,6 +22,9 @@ START_TIMEOUT_S = 120.0
 CPUS = 2
 _STORE_BYTES = 100 << 20
 
+AS_IF_ALONE = {"RAY_worker_niceness": "0"}
+"""Ray has its workers yield to everything else on a machine: here to the other machines."""
+
 
 class RayNode:
     """One node: `ray start --block` and all that it starts.
@@ -109,4 +112,9 @@ def node_environment(folder: Path) -> dict[str, str]:
     orchx = str(Path(sys.executable).with_name("orchx"))
     told: dict[str, str] = json.loads(output_of((orchx, "node-env", "--json")))
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**told, "PYTHONPATH": path, "RAY_AUTH_TOKEN_PATH": str(token)}
+    return {
+        **told,
+        "PYTHONPATH": path,
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        **AS_IF_ALONE,
+    }

@@ -43,7 +43,7 @@ class Result:
 
     `recovered_s` counts from healing until the backlog was gone; None: it was not. `cores` are
     those that each machine kept busy before the strike; `behind` is how many were, every
-    `COURSE_S` seconds since.
+    `COURSE_S` seconds since; `cores_after` counts from healing until the backlog was gone.
     """
 
     row: str
@@ -54,6 +54,7 @@ class Result:
     recovered_s: float | None
     verdict: Verdict
     cores: dict[str, float] = field(default_factory=dict)
+    cores_after: dict[str, float] = field(default_factory=dict)
     behind: list[int] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
@@ -124,7 +125,9 @@ def _run(
         usual, cores = meter.usual(quiet_s), cpu.cores()
         struck_s, healed_s = _strike(row, site, load, hold_s if row.hold else 0.0)
         level = max(2 * usual, USUAL_LATENCY_S * rate_per_s)
+        cpu = CpuUse(MACHINES)
         gone_s = _await_recovery(meter, load, healed_s, level, row.recover_s)
+        cores_after = cpu.cores()
         load.finish(ACCEPT_TIMEOUT_S)
         _await_ends(meter)
     finally:
@@ -136,6 +139,7 @@ def _run(
         acceptance=Acceptance.of(load.requests),
         usual_behind=round(usual, 1),
         cores=cores,
+        cores_after=cores_after,
         most_behind=meter.most(struck_s),
         behind=meter.course(struck_s),
         recovered_s=None if gone_s is None else round(max(0.0, gone_s - healed_s), 1),

@@ -20,7 +20,7 @@ from tests.chaos import replication
 from tests.chaos.clocks import Clock, compile_library
 from tests.chaos.disks import Disk
 from tests.chaos.network import Machine
-from tests.chaos.ray_nodes import PORT, RayNode, node_environment
+from tests.chaos.ray_nodes import AS_IF_ALONE, PORT, RayNode, node_environment
 from tests.chaos.servers_on_machines import (
     BROKERS,
     MONGODBS,
@@ -205,8 +205,7 @@ def _engine(
         authentication=True,
         environment={
             **(_on_nodes(environment) if environment else {}),
-            # Ray has its workers yield to everything else on a machine: here to the other machines.
-            "RAY_worker_niceness": "0",
+            **AS_IF_ALONE,
             **servers.environment(settings),
         },
         settings=settings,

@@ -61,9 +61,13 @@ def test_refusals_are_told_apart_from_answers_that_say_give_up() -> None:
         Request(key="c", due_s=10, refusals=Counter({"silence": 1, "500": 1, "409": 2})),
     ]
 
+    requests[1].reasons["it starts"] = 2
+    requests[2].reasons["it starts"] = 1
+
     acceptance = Acceptance.of(requests)
 
     assert acceptance.requests == 3
+    assert acceptance.reasons == {"it starts": 3}
     assert acceptance.refused_then_accepted == 1
     assert acceptance.never_accepted == 1
     assert acceptance.longest_refusal_s == 4

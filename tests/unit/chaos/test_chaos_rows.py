@@ -35,6 +35,7 @@ def a_result(
             longest_refusal_s=refusal_s,
             refusals={},
             wrong_answers=wrong or {},
+            reasons={},
         ),
         usual_behind=2.5,
         cores={"engine": 0.75, "node-1": 0.0},
