@@ -35,7 +35,7 @@ def end_abruptly(error: Exception, *, as_json: bool) -> NoReturn:
         if not (started := psutil.Process().children(recursive=True)):
             break
         for process in started:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):  # gone, or not ours to kill: the end comes all the same
                 process.kill()
         psutil.wait_procs(started, timeout=GONE_TIMEOUT_S)
     try:
