@@ -124,7 +124,9 @@ class Reporter:
 
     async def lag(self) -> int:
         """Return how far the deliveries are behind the log, in offsets of all partitions."""
-        return sum([await collector.lag() for collector in await self._ready_collectors()])
+        collectors = await self._ready_collectors()
+        # All at once: the log then asks once where its partitions end.
+        return sum(await asyncio.gather(*(collector.lag() for collector in collectors)))
 
     async def _ready_collectors(self) -> Sequence[DeliveryCollector]:
         if not self._collectors:
