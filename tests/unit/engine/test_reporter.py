@@ -426,6 +426,24 @@ async def test_lag_is_what_is_left_to_read(world: World) -> None:
     assert await world.reporter.lag() == 0
 
 
+async def test_lag_asks_about_all_partitions_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Barrier(3)
+
+    async def three() -> int:
+        return 3
+
+    async def end(_: int = 0) -> int:
+        async with asyncio.timeout(5):
+            await asked.wait()
+        return 0
+
+    monkeypatch.setattr(world.log, "partitions", three)
+    monkeypatch.setattr(world.log, "last_offset", end)
+    assert await world.reporter.lag() == 0
+
+
 async def test_of_several_engines_one_reports_and_stops_before_the_group_gives_its_place_away() -> (
     None
 ):
