@@ -7,7 +7,7 @@ import msgspec
 from orchx import bootstrap
 from orchx.actors import names
 from orchx.actors.links import RaySupervisorLink, pool_links
-from orchx.actors.shell import Shell
+from orchx.actors.shell import WORK_NICENESS, Shell
 from orchx.domain.messages import TaskOutcome
 from orchx.ports.supervision import Assignment
 from orchx.settings import Settings
@@ -24,7 +24,7 @@ class WorkflowActor(Shell):
     """Owns live workflows: one (dedicated) or many (shared), by what the Dispatcher sends."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        super().__init__(name, settings)
+        super().__init__(name, settings, niceness=WORK_NICENESS)
         self._parts = bootstrap.build_owner(
             name,
             settings,

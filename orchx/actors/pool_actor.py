@@ -10,7 +10,7 @@ import msgspec
 from orchx import bootstrap
 from orchx.actors.cpu_tasks import RayCpuExecutor
 from orchx.actors.links import RayOutcomeSink
-from orchx.actors.shell import Shell
+from orchx.actors.shell import WORK_NICENESS, Shell
 from orchx.domain.messages import TaskRequest
 from orchx.settings import Settings
 
@@ -24,7 +24,7 @@ class PoolActor(Shell):
     """Wraps `TaskPool`."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        super().__init__(name, settings)
+        super().__init__(name, settings, niceness=WORK_NICENESS)
         sink = RayOutcomeSink(self.handles)
         self._parts = bootstrap.build_pool(settings, sink, RayCpuExecutor(settings))
         self._pool = self._parts.pool

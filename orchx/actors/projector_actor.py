@@ -9,7 +9,7 @@ import msgspec
 from orchx import bootstrap
 from orchx.actors import names
 from orchx.actors.links import RayCommandSink
-from orchx.actors.shell import Shell
+from orchx.actors.shell import WORK_NICENESS, Shell
 from orchx.adapters.mongo_presence import RENEWAL_S, SERVING_S
 from orchx.adapters.system_clock import SystemClock
 from orchx.engine.metrics import MetricsHub
@@ -24,7 +24,7 @@ class ProjectorActor(Shell):
     """Wraps `Projector` and `MetricsHub`."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(names.PROJECTOR, settings)
+        super().__init__(names.PROJECTOR, settings, niceness=WORK_NICENESS)
         parts = bootstrap.build_state_service(settings, RayCommandSink(self.handles))
         self._projection = parts.projection
         self._hub = MetricsHub()
@@ -83,7 +83,7 @@ class ReporterActor(Shell):
     """Wraps `Reporter` and the `DeliveryRetention` of its outbox."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(names.REPORTER, settings)
+        super().__init__(names.REPORTER, settings, niceness=WORK_NICENESS)
         parts = bootstrap.build_reporter(settings)
         self._reporter = parts.reporter
         self._lag = 0

@@ -32,12 +32,23 @@ RESTART_PAUSE_S = 0.5
 SWITCH_INTERVAL_S = 0.0005
 # Fewer, larger collections: a loop that makes many small objects is slowed by the default.
 GC_THRESHOLD = 20_000
+# On a machine that is full, taking requests goes before carrying them out: what was taken is
+# durable and waits for little, what is turned away comes back and costs as much again.
+WORK_NICENESS = 5
 
 
 class Shell:
-    """The base of the actor shells. Ray runs the constructor inside the actor's event loop."""
+    """The base of the actor shells. Ray runs the constructor inside the actor's event loop.
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    Args:
+        name: of the actor.
+        settings: all of them.
+        niceness: of the event loop and of all threads that it starts, beyond what Ray gives its
+            workers; up to 19 in all.
+    """
+
+    def __init__(self, name: str, settings: Settings, *, niceness: int = 0) -> None:
+        os.nice(niceness)
         configure_logs(settings.log_level, name)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.set_threshold(GC_THRESHOLD, 20, 50)

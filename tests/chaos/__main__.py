@@ -15,8 +15,10 @@ import json
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -28,12 +30,14 @@ from tests.chaos.network import PREFIX, is_permitted, network, standing_on
 from tests.chaos.row_run import Result, run_row
 from tests.chaos.rows import ROWS, Row
 from tests.chaos.site import CLIENT, MACHINES, Extra, Site, programs_missing, site
+from tests.e2e import process_tree
 from tests.e2e.conditions import eventually
 
 RATE_PER_S = 50.0
 HOLD_S = 15.0
 READY_TIMEOUT_S = 60.0
 STARTS_MAX = 3
+STACK_TIMEOUT_S = 10.0
 _DEFINITIONS = Path(__file__).parent / "definitions"
 
 
@@ -139,10 +143,12 @@ def _run_one(row: Row, there: Site, own: Path, options: argparse.Namespace) -> R
     try:
         result = run_row(row, there, hold_s=options.seconds, rate_per_s=options.rate)
     except Exception as error:  # the edge of a row: the others are run all the same
+        traceback.print_exception(error)
         result = Result.broken(row, error)
-        there.engine.kill()
     if not result.is_passed:
         _keep(row, there, own, options)
+    if result.is_broken:
+        there.engine.kill()
     print(json.dumps(result.as_json()) if options.json else _told(result), flush=True)
     return result
 
@@ -176,10 +182,27 @@ def _keep(row: Row, there: Site, own: Path, options: argparse.Namespace) -> None
         return
     to = options.keep / "".join(letter if letter.isalnum() else "-" for letter in row.name)
     to.mkdir(parents=True, exist_ok=True)
-    workers = there.engine.logs.glob("worker-*.err") if there.engine.logs else ()
+    workers = there.engine.logs.glob("worker-*") if there.engine.logs else ()
     for log in (*own.glob("engine/*.log"), *own.glob("servers/*.log"), *workers):
         if log.stat().st_size:
             shutil.copy(log, to)
+    (to / "stacks.txt").write_text("\n".join(_stacks(there)))
+
+
+def _stacks(there: Site) -> Iterator[str]:
+    """Say what each Python process of the engine is at: who hangs, hangs in there."""
+    if (spy := shutil.which("py-spy", path=Path(sys.executable).parent)) is None:
+        return
+    for pid, command in process_tree.session_members(there.engine.session).items():
+        told = subprocess.run(
+            (spy, "dump", "--nonblocking", "--pid", str(pid)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=STACK_TIMEOUT_S,
+        )
+        if told.stdout:
+            yield f"{pid} {command}\n{told.stdout}"
 
 
 def _lacking(rows: Sequence[Row]) -> str:

@@ -1,4 +1,4 @@
-"""A thousand workflows that wait on a person: no memory, and awake as soon as it answers."""
+"""What a server costs its machine: a thousand workflows that wait, and who yields to whom."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from benchmarks.waiting import measured
+from tests.e2e import process_tree
 from tests.e2e.server_process import ServerProcess
 
 WORKFLOWS = 1_000
@@ -30,3 +31,13 @@ def test_a_thousand_waiting_workflows_cost_no_memory_and_wake_at_once(
     assert report.owners_growth() < MAX_GROWTH
     assert all(growth < MAX_GROWTH for growth in report.growth.values())
     assert report.wake_ms_max < MAX_WAKE_MS
+
+
+def test_requests_go_before_work(orchx_server: ServerProcess) -> None:
+    """Who carries requests out leaves a full machine to those who take and distribute them."""
+    (ingestion,) = orchx_server.pids_titled("ray::ServeReplica:orchx")
+    first = {process_tree.niceness(ingestion)}
+    first.add(process_tree.niceness(orchx_server.actor_pid("dispatcher")))
+    workers = ("owner-shared-0", "owner-dedicated-0", "pool-0", "projector", "reporter")
+    second = {process_tree.niceness(orchx_server.actor_pid(name)) for name in workers}
+    assert max(first) < min(second)
