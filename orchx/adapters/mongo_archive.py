@@ -27,6 +27,7 @@ from orchx.adapters.mongo_connection import (
     only_duplicates,
     reaching,
 )
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.domain.events import AnyEvent, Record, WorkflowActivated
 from orchx.errors import Bug, DriverError
 
@@ -77,6 +78,7 @@ _encoder: Final = msgspec.json.Encoder()
 _lines: Final = msgspec.json.Decoder(list[RecordLine])
 
 
+@uninterrupted
 class MongoArchive:
     """An `Archive`. Above a partition's offset it may have gaps, until an `add` is done."""
 

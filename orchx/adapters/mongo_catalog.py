@@ -17,6 +17,7 @@ import msgspec
 from pymongo import ASCENDING, IndexModel, ReplaceOne
 
 from orchx.adapters.mongo_connection import Document, Documents, Layout, MongoConnection, Session
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.domain.semantic_version import Precedence, precedence
 from orchx.domain.services import Service
 from orchx.errors import Conflict
@@ -45,6 +46,7 @@ _IN_USE: Final = {"retired": False}
 _service: Final = msgspec.json.Decoder(Service)
 
 
+@uninterrupted
 class MongoCatalog:
     """A `Catalog`."""
 

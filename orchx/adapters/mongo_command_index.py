@@ -14,6 +14,7 @@ from pymongo.errors import BulkWriteError
 
 from orchx.adapters.kafka_recent_commands import KnownCommand
 from orchx.adapters.mongo_connection import Document, Layout, MongoConnection, only_duplicates
+from orchx.adapters.uninterrupted import uninterrupted
 
 NOWHERE: Final = -1
 """The offset of what was acknowledged on a topic that is not used any more."""
@@ -36,6 +37,7 @@ PROGRESS: Final = Layout(
 )
 
 
+@uninterrupted
 class MongoCommandIndex:
     """Commands by id, and how far the topic is in the index."""
 

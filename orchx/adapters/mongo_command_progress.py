@@ -12,6 +12,7 @@ from typing import Final
 from pymongo import ReturnDocument, UpdateOne
 
 from orchx.adapters.mongo_connection import Document, Layout, MongoConnection
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.errors import Bug
 
 # Of each partition, by its number.
@@ -36,6 +37,7 @@ class Acknowledged:
         )
 
 
+@uninterrupted
 class MongoCommandProgress:
     """What is acknowledged, and who may say so: the one who took a partition over last."""
 

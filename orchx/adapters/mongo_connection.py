@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -151,6 +151,9 @@ class MongoConnection:
         self._client: AsyncMongoClient[Document] | None = None
         self._made: dict[str, Documents] = {}
         self._closed = False
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def collection(self, layout: Layout) -> Documents:
         """Return a collection; the first use in a process makes what its layout lacks.
@@ -231,6 +234,8 @@ class MongoConnection:
         """
         task = asyncio.current_task()
         cancelled = 0 if task is None else task.cancelling()
+        self._calls += 1
+        self._idle.clear()
         try:
             yield
             if task is not None and task.cancelling() > cancelled:
@@ -239,14 +244,27 @@ class MongoConnection:
             raise translated(error) from error
         except BSONError as error:  # above all: larger than the 16 MiB that a document may have
             raise DriverError(f"MongoDB cannot store this: {error}") from error
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
 
     async def close(self) -> None:
-        """Close the client, for all adapters that share it."""
+        """Close the client, for all adapters that share it, once their calls have ended.
+
+        Those that go on without their callers may take until the driver's time limit.
+        """
         self._closed = True
+        limit_s = self._settings.timeout_ms / 1000
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
         self._made.clear()
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await client.close()
 
     async def _make(self, layout: Layout) -> Documents:
         # Several at once do the same, to the same end: that needs no lock, which would have

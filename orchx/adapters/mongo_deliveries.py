@@ -21,6 +21,7 @@ from orchx.adapters.mongo_connection import (
     MongoConnection,
     only_duplicates,
 )
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.ports.deliveries import Delivery, DeliveryStatus, EndedStatus, Place
 
 _PENDING: Final = {"status": "pending"}
@@ -56,6 +57,7 @@ _OF_ATTEMPTS: Final = ("status", "attempts", "next_attempt_at_ms", "last_error",
 _STANDING: Final = {"workflow_id": True, "position": True}
 
 
+@uninterrupted
 class MongoDeliveries:
     """A `Deliveries` outbox."""
 

@@ -7,12 +7,14 @@ from typing import Final
 
 from orchx.adapters.mongo_connection import DATABASE, MongoConnection
 from orchx.adapters.mongo_installation import INSTALLATION, LOG, REPLACING
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.errors import DriverError
 
 HOLDS_S: Final = 5.0
 """What was seen is believed for so long: less than an operator's command waits for engines."""
 
 
+@uninterrupted
 class MongoFence:
     """Says whether an engine may still use what is made from the log.
 

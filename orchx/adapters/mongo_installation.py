@@ -10,6 +10,7 @@ from pymongo import ReturnDocument
 
 from orchx.adapters.kafka_records import TURN_OFFSETS
 from orchx.adapters.mongo_connection import DATABASE, Layout, MongoConnection
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.errors import DriverError
 
 INSTALLATION: Final = Layout(name="installation")
@@ -20,6 +21,7 @@ SLACK: Final = 1_000 * TURN_OFFSETS
 """How far short of its end a log may be told to be: Tansu tells where the last batch began."""
 
 
+@uninterrupted
 class MongoInstallation:
     """Remembers the log that is projected into a database, and refuses every other."""
 

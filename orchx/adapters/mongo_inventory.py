@@ -12,6 +12,7 @@ from orchx.adapters.mongo_archive import TURN_OFFSETS, TURNS, RecordLine
 from orchx.adapters.mongo_command_index import COMMANDS
 from orchx.adapters.mongo_connection import Document, Layout, MongoConnection
 from orchx.adapters.mongo_state_store import WORKFLOWS
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.engine.comparison import Item
 from orchx.ports.state_store import WorkflowSummary
 
@@ -21,6 +22,7 @@ _summary: Final = msgspec.json.Decoder(WorkflowSummary)
 _lines: Final = msgspec.json.Decoder(list[RecordLine])
 
 
+@uninterrupted
 class MongoStates:
     """The documents of `MongoStateStore`: all but how a batch happened to be cut."""
 

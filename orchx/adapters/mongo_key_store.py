@@ -19,6 +19,7 @@ from orchx.adapters.mongo_connection import (
     MongoConnection,
     Session,
 )
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.errors import DriverError, InvalidRequest, NotFound
 from orchx.ports.key_store import MAX_KEYS, ApiKey
 
@@ -26,6 +27,7 @@ KEYS: Final = Layout(name="api_keys")
 CHANGES: Final = Layout(name="api_key_changes", seeds=({"_id": "keys", "count": 0},))
 
 
+@uninterrupted
 class MongoKeyStore:
     """A `KeyStore`."""
 

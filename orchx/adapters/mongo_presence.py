@@ -18,6 +18,7 @@ import structlog
 from pymongo import ReturnDocument
 
 from orchx.adapters.mongo_connection import DATABASE, Layout, MongoConnection
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.errors import Conflict, DriverError, OrchxError
 
 Guest: TypeAlias = Literal["engine", "maintenance", "verification"]
@@ -38,6 +39,7 @@ RENEWAL_S: Final = 5.0
 logger = structlog.get_logger(__name__)
 
 
+@uninterrupted
 class MongoPresence:
     """Signs of life in MongoDB. There may be many engines, and one of any other guest."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from orchx.adapters.mongo_connection import MongoConnection
+from orchx.adapters.uninterrupted import uninterrupted
 
 TIMEOUT_S: Final = 1.5  # an answer that comes later helps nobody who asks
 
 
+@uninterrupted
 class MongoProbe:
     """A `Probe`."""
 

@@ -19,6 +19,7 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from orchx.adapters.coalesced_query import SHARED_MAX, Coalesced, CoalescedQuery
 from orchx.adapters.listing_cursor import cursor_behind, place_of
 from orchx.adapters.mongo_connection import Document, Layout, MongoConnection, reaching
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.errors import DriverError
 from orchx.ports.state_store import TERMINAL, Filter, Page, WorkflowSummary
 
@@ -63,6 +64,7 @@ class _Save:
     partition: int
 
 
+@uninterrupted
 class MongoStateStore:
     """A `StateStore`."""
 

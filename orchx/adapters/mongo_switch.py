@@ -12,11 +12,13 @@ from orchx.adapters.mongo_connection import MongoConnection, Session
 from orchx.adapters.mongo_deliveries import OFFSETS as DELIVERED
 from orchx.adapters.mongo_installation import INSTALLATION, LOG, REPLACING
 from orchx.adapters.mongo_state_store import OFFSETS as PROJECTED
+from orchx.adapters.uninterrupted import uninterrupted
 from orchx.errors import Conflict
 
 PLAN: Final = "repartition"
 
 
+@uninterrupted
 class MongoSwitch:
     """The plan to move a log to other topics, and the moment in which it has moved."""
 

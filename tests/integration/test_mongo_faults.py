@@ -32,6 +32,8 @@ TIMEOUT_MS = 1_000
 SLACK_S = 4.0
 """For a busy machine; a driver's own defaults are 20 s and more."""
 
+CROWD, LEAVING_TURNS, LEAVING_S = 600, 50, 0.5
+
 Reach = Callable[[MongoSettings], MongoConnection]
 Connect = Callable[[], MongoConnection]
 
@@ -445,3 +447,20 @@ class TestDeliveries:
         assert await outbox.due(now_ms=10, limit=99) == others
         assert await outbox.due(now_ms=10, limit=3) == others[:3]
         assert await outbox.due(now_ms=1_000, limit=99) == [*others, waits]
+
+
+async def test_a_crowd_that_leaves_does_not_wedge_the_driver(connect: Connect) -> None:
+    """Two cancellations of one call, as of a client that goes when its time is up, did."""
+    catalog = MongoCatalog(connect())
+    crowd = [asyncio.create_task(catalog.revision()) for _ in range(CROWD)]
+    for turns in range(LEAVING_TURNS):
+        for one in crowd[turns::LEAVING_TURNS]:
+            one.cancel()
+        await asyncio.sleep(0)
+        for one in crowd[turns::LEAVING_TURNS]:
+            one.cancel()
+        await asyncio.sleep(LEAVING_S / LEAVING_TURNS)
+    _, waiting = await asyncio.wait(crowd, timeout=TIMEOUT_MS / 1_000 + SLACK_S)
+    assert not waiting
+    async with asyncio.timeout(TIMEOUT_MS / 1_000 + SLACK_S):
+        assert await catalog.revision() == 0
