@@ -31,7 +31,7 @@ async def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     """Give actors no process and no socket, and what they keep up only this test's time."""
     kept: list[asyncio.Task[None]] = []
 
-    def init(self: Shell, name: str, settings: Settings, *, niceness: int) -> None:
+    def init(self: Shell, name: str, settings: Settings, *, niceness: int = 0) -> None:
         self.name, self.settings = name, settings
         self.handles, self.metrics = Handles(settings), ProcessMetrics(name)
         self._ready = asyncio.Event()
