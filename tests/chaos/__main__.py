@@ -20,7 +20,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -140,15 +140,15 @@ def _settle(stack: ExitStack, folder: Path, extra: Extra) -> tuple[Site, Path]:
 
 def _run_one(row: Row, there: Site, own: Path, options: argparse.Namespace) -> Result:
     """Run a row and tell of it."""
-    try:
-        result = run_row(row, there, hold_s=options.seconds, rate_per_s=options.rate)
-    except Exception as error:  # the edge of a row: the others are run all the same
-        traceback.print_exception(error)
-        result = Result.broken(row, error)
-    if not result.is_passed:
-        _keep(row, there, own, options)
-    if result.is_broken:
-        there.engine.kill()
+    with ExitStack() as when_kept:
+        try:
+            result = run_row(row, there, hold_s=options.seconds, rate_per_s=options.rate)
+        except Exception as error:  # the edge of a row: the others are run all the same
+            traceback.print_exception(error)
+            result = Result.broken(row, error)
+            when_kept.callback(there.engine.kill)
+        if not result.is_passed:
+            _keep(row, there, own, options)
     print(json.dumps(result.as_json()) if options.json else _told(result), flush=True)
     return result
 
@@ -194,14 +194,14 @@ def _stacks(there: Site) -> Iterator[str]:
     if (spy := shutil.which("py-spy", path=Path(sys.executable).parent)) is None:
         return
     for pid, command in process_tree.session_members(there.engine.session).items():
-        told = subprocess.run(
-            (spy, "dump", "--nonblocking", "--pid", str(pid)),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=STACK_TIMEOUT_S,
-        )
-        if told.stdout:
+        with suppress(subprocess.SubprocessError):  # it is no Python, or ends just now
+            told = subprocess.run(
+                (spy, "dump", "--nonblocking", "--pid", str(pid)),
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=STACK_TIMEOUT_S,
+            )
             yield f"{pid} {command}\n{told.stdout}"
 
 

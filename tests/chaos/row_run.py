@@ -57,7 +57,6 @@ class Result:
     cores_after: dict[str, float] = field(default_factory=dict)
     behind: list[int] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
-    is_broken: bool = False
 
     @property
     def is_passed(self) -> bool:
@@ -76,7 +75,6 @@ class Result:
             recovered_s=None,
             verdict=Verdict(),
             complaints=[f"not run to its end: {error}"],
-            is_broken=True,
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from orchx.adapters.mongo_connection import (
 from orchx.errors import DriverError, StorageFull, Unavailable
 from orchx.settings import MongoSettings
 
+TIMEOUT_S = 10.0
+
 
 def bulk(codes: Sequence[int] = (), concern_codes: Sequence[int] = ()) -> BulkWriteError:
     return BulkWriteError(
@@ -140,3 +142,26 @@ async def test_a_server_that_lacks_what_is_needed_is_refused(
     else:
         with pytest.raises(DriverError, match=refused):
             await _check_server(database)
+
+
+async def test_it_closes_when_the_calls_that_go_on_have_ended() -> None:
+    connection = MongoConnection(MongoSettings())
+    may_end = asyncio.Event()
+
+    async def call() -> None:
+        with connection.translating():
+            await may_end.wait()
+
+    calls = [asyncio.create_task(call()) for _ in range(2)]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(connection.close())
+    await asyncio.wait((closing,), timeout=0.05)
+    assert not closing.done()
+    may_end.set()
+    await asyncio.wait_for(asyncio.gather(*calls, closing), TIMEOUT_S)
+
+
+async def test_a_call_that_does_not_end_holds_up_no_close() -> None:
+    connection = MongoConnection(MongoSettings(timeout_ms=500))
+    with connection.translating():
+        await asyncio.wait_for(connection.close(), TIMEOUT_S)
